@@ -1,0 +1,259 @@
+package results
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Move is one step of a restore, written by whoever has the evidence for it.
+type Move struct {
+	ID      string
+	From    []State // states it may be taken from; anything else is ErrMoved
+	Attempt int     // the attempt it speaks of; another one is ErrMoved
+	To      State   // "" leaves the state as it is
+
+	Kind      string // of the event, such as "accepted"
+	Actor     string // worker, or person
+	Person    bool   // a person decided: opens the arrows that need one
+	Reason    string
+	Wait      Wait
+	NotBefore time.Time // of a waiting row; zero: at once
+	FailClass string
+	Advice    string
+	Proof     Proof
+	Outcome   string // of the attempt: accepted, refused, not executed, adopted …
+
+	Answer   *Answer // the answer to the attempt's POST: stored with it
+	Costs    bool    // the attempt counts against the budget
+	Unproven bool    // "not executed" by evidence only: look once more before the next POST
+	Accepted bool    // the cloud has it
+	Running  bool    // it was seen running
+	Overdue  bool
+	Quiet    bool // no event: nothing a reader would want to know
+
+	WatchDeadline time.Time
+	Seen          *Sighting
+	Effect        Effect
+}
+
+// A Sighting is what a look at the cloud leaves in the row.
+type Sighting struct {
+	VolumeName, BackupName string
+	VolumeGiB, BackupGiB   int
+	VolumeUpdated          time.Time // cloud time
+	BackupUpdated          time.Time
+	At                     time.Time // store time
+	VolumeGoneAt           time.Time
+	BackupGoneAt           time.Time
+	ProjectID              string
+	KeepVolume, KeepBackup bool // leave the gone times as they are
+}
+
+// Move applies m, or returns ErrMoved when the row is elsewhere by now. The
+// restore, its attempt, its event and what its answer means for the cloud are
+// one transaction.
+func (s *Store) Move(ctx context.Context, m Move) (Restore, error) {
+	var row Restore
+	err := s.write(ctx, func(t *txn) (err error) {
+		row, err = t.move(m)
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrMoved) {
+		err = fmt.Errorf("move restore %s to %s: %w", m.ID, m.To, err)
+	}
+	return row, err
+}
+
+func (t *txn) move(m Move) (Restore, error) {
+	before, err := t.restore(m.ID)
+	if err != nil {
+		return Restore{}, err
+	}
+	if !slices.Contains(m.From, before.State) || before.Attempt != m.Attempt {
+		return before, t.lateAnswer(before, m)
+	}
+	row := m.applyTo(before, t.now)
+	if err := t.save(before, row, m.Person); err != nil {
+		return before, keepsWaiting(err)
+	}
+	if err := t.finishAttempt(row, m); err != nil {
+		return before, err
+	}
+	if err := t.apply(m.Effect, row); err != nil {
+		return before, err
+	}
+	if row.State == InDoubt && before.State != InDoubt {
+		if err := t.tooManyDoubts(row); err != nil {
+			return before, err
+		}
+	}
+	row.rev++
+	if m.Quiet {
+		return row, nil
+	}
+	return row, t.moved(before, row, m.Kind, m.Actor)
+}
+
+// keepsWaiting: an in_doubt row that cannot come back because another restore
+// holds its backup stays where it is; the watcher tries again.
+func keepsWaiting(err error) error {
+	if takenIndex(err) != "" {
+		return ErrMoved
+	}
+	return err
+}
+
+func (m Move) applyTo(row Restore, now time.Time) Restore {
+	before := row.State
+	if m.To != "" {
+		row.State = m.To
+	}
+	row.Wait, row.NotBefore = "", time.Time{}
+	if row.State == Waiting {
+		row.Wait, row.NotBefore = m.Wait, m.NotBefore
+		row.Waits++
+	}
+	row.Reason, row.FailClass, row.Advice, row.Proof = m.Reason, m.FailClass, m.Advice, m.Proof
+	if m.Costs {
+		row.Spent++
+	}
+	row.Unproven = m.Unproven
+	row.Overdue = m.Overdue
+	if m.Answer != nil {
+		row.SettledAt = now
+	}
+	if m.Accepted && !row.Accepted {
+		row.Accepted, row.AcceptedAt = true, now
+	}
+	row.SeenRunning = row.SeenRunning || m.Running
+	if !m.WatchDeadline.IsZero() {
+		row.WatchDeadline = m.WatchDeadline
+	}
+	if row.State != before {
+		row.Releases = 0
+	}
+	m.Seen.applyTo(&row)
+	return row
+}
+
+func (s *Sighting) applyTo(row *Restore) {
+	if s == nil {
+		return
+	}
+	keep(&row.VolumeName, s.VolumeName)
+	keep(&row.BackupName, s.BackupName)
+	keep(&row.ProjectID, s.ProjectID)
+	if s.VolumeGiB > 0 {
+		row.VolumeGiB = s.VolumeGiB
+	}
+	if s.BackupGiB > 0 {
+		row.BackupGiB = s.BackupGiB
+	}
+	if !s.KeepVolume {
+		row.VolumeGoneAt = s.VolumeGoneAt
+	}
+	if !s.KeepBackup {
+		row.BackupGoneAt = s.BackupGoneAt
+	}
+	row.SeenVolume, row.SeenBackup, row.SeenAt = s.VolumeUpdated, s.BackupUpdated, s.At
+}
+
+func keep(to *string, from string) {
+	if from != "" {
+		*to = from
+	}
+}
+
+const answerSQL = `UPDATE attempts SET answered_at = $3, status = $4, code = $5, message = $6, cloud_request_id = $7, answerer = $8, executed = $9,
+	retry_after = $10, outcome = $11 WHERE restore_id = $1 AND attempt = $2 AND answered_at = 0`
+
+const outcomeSQL = `UPDATE attempts SET outcome = $3 WHERE restore_id = $1 AND attempt = $2`
+
+func (t *txn) finishAttempt(row Restore, m Move) error {
+	if m.Answer != nil {
+		return t.answer(row.ID, row.Attempt, *m.Answer, m.Outcome)
+	}
+	if m.Outcome == "" {
+		return nil
+	}
+	_, err := t.exec(outcomeSQL, row.ID, row.Attempt, m.Outcome)
+	return err
+}
+
+func (t *txn) answer(id string, attempt int, a Answer, outcome string) error {
+	_, err := t.exec(answerSQL, id, attempt, micros(t.now), a.Status, a.Code, a.Message, a.RequestID, a.Answerer, a.Executed,
+		a.RetryAfter.Microseconds(), outcome)
+	return err
+}
+
+// lateAnswer keeps the answer to an attempt whose row was judged meanwhile, and
+// believes a late 202: such a row is known to run.
+func (t *txn) lateAnswer(row Restore, m Move) error {
+	if m.Answer == nil {
+		return ErrMoved
+	}
+	if err := t.answer(m.ID, m.Attempt, *m.Answer, m.Outcome+", came late"); err != nil {
+		return err
+	}
+	late := m.Accepted && row.Attempt == m.Attempt && !row.Accepted && (row.State == Restoring || row.State == InDoubt)
+	if late {
+		known := row
+		known.Accepted, known.AcceptedAt = true, t.now
+		return t.save(row, known, false)
+	}
+	return t.event(Event{Cloud: row.Cloud, RestoreID: row.ID, Attempt: m.Attempt, Kind: "late answer", From: row.State, To: row.State,
+		Reason: fmt.Sprintf("the answer to attempt %d came after it was judged: %d %s", m.Attempt, m.Answer.Status, m.Answer.Message), Actor: m.Actor})
+}
+
+const (
+	doubtsThatPause = 5
+	doubtWindow     = 30 * time.Minute
+)
+
+// tooManyDoubts pauses a cloud that leaves one restore after the other in doubt.
+// Nothing but a person can tell whether it is trustworthy again.
+func (t *txn) tooManyDoubts(row Restore) error {
+	var n int
+	const count = `SELECT count(*) FROM restores WHERE cloud = $1 AND state = 'in_doubt' AND state_since > $2`
+	if err := t.row(count, row.Cloud, micros(t.now.Add(-doubtWindow))).Scan(&n); err != nil || n < doubtsThatPause {
+		return err
+	}
+	c, err := t.cloud(row.Cloud)
+	if err != nil || c.PausedBy == "person" {
+		return ignoreNotFound(err)
+	}
+	c.PausedBy, c.PausedAt, c.Actor, c.Probing = "person", t.now, "vbsrestore", ""
+	c.Reason = fmt.Sprintf("%d restores fell in doubt within 30 minutes; look at them (restore list --state in_doubt), then resume", n)
+	if err := t.saveCloud(c); err != nil {
+		return err
+	}
+	return t.event(Event{Cloud: c.Name, Kind: "cloud paused", Reason: c.Reason, Actor: "vbsrestore"})
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Saw updates what a look at the cloud leaves in the row, without a move and
+// without an event. ErrMoved when the row is elsewhere by now.
+func (s *Store) Saw(ctx context.Context, r Restore, seen Sighting, running bool) error {
+	return s.write(ctx, func(t *txn) error {
+		before, err := t.restore(r.ID)
+		if err != nil {
+			return err
+		}
+		if before.State != r.State || before.Attempt != r.Attempt {
+			return ErrMoved
+		}
+		row := before
+		seen.applyTo(&row)
+		row.SeenRunning = row.SeenRunning || running
+		return t.save(before, row, false)
+	})
+}
