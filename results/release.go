@@ -47,10 +47,10 @@ func (s *Store) Release(ctx context.Context, cloud string, limit int) ([]Release
 	return out, nil
 }
 
-const lostSQL = `SELECT ` + restoreColumns + ` FROM restores WHERE cloud = $1 AND state = 'queued' AND released_at < $2 ORDER BY released_at LIMIT $3`
+const lostSQL = `SELECT ` + restoreColumns + ` FROM restores WHERE cloud = $1 AND state = 'queued' AND released_at < $2 ORDER BY released_at`
 
 func (t *txn) resend(cloud string, limit int) ([]Release, error) {
-	lost, err := t.restores(lostSQL, cloud, micros(t.now.Add(-resendAfter)), limit)
+	lost, err := t.restores(limit, lostSQL, cloud, micros(t.now.Add(-resendAfter)))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (t *txn) restAWhile(before, row Restore) error {
 
 const dueSQL = `SELECT ` + restoreColumns + ` FROM restores WHERE cloud = $1 AND state = 'waiting' AND class_rank = $2 AND not_before <= $3
 	AND (generation > 0 OR attempt > 0 OR waits > 0 OR created_at < $4) AND id <> $5
-	ORDER BY tried, created_at LIMIT $6`
+	ORDER BY tried, created_at`
 
 func (t *txn) release(c Cloud, limit int) ([]Release, error) {
 	if c.NotBefore.After(t.now) {
@@ -148,7 +148,7 @@ func (t *txn) releaseDue(cloud string, rank int, skip string, n int) ([]Release,
 	if n <= 0 {
 		return nil, nil
 	}
-	due, err := t.restores(dueSQL, cloud, rank, micros(t.now), micros(t.now.Add(-ownDelivery)), skip, n)
+	due, err := t.restores(n, dueSQL, cloud, rank, micros(t.now), micros(t.now.Add(-ownDelivery)), skip)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,11 @@ func (t *txn) releaseDue(cloud string, rank int, skip string, n int) ([]Release,
 	for _, before := range due {
 		row := before
 		row.State, row.Generation, row.Releases, row.ReleasedAt = Queued, row.Generation+1, row.Releases+1, t.now
+		row.Reason = "its turn: a worker was woken"
 		if err := t.save(before, row, false); err != nil {
+			return nil, err
+		}
+		if err := t.moved(before, row, "released", "dispatch"); err != nil {
 			return nil, err
 		}
 		out = append(out, Release{row.ID, row.Generation})
@@ -164,13 +168,23 @@ func (t *txn) releaseDue(cloud string, rank int, skip string, n int) ([]Release,
 	return out, nil
 }
 
-// restores reads rows; the statement is free again when it returns.
-func (t *txn) restores(query string, args ...any) ([]Restore, error) {
+// restores reads at most so many rows; the statement is free again when it
+// returns. (SQLite plans a query anew whenever the value of a bound LIMIT changes.)
+func (t *txn) restores(most int, query string, args ...any) ([]Restore, error) {
 	rows, err := t.rows(query, args...)
 	if err != nil {
 		return nil, err
 	}
-	return all(rows, func(r scanner) (Restore, error) { return scanRestore(r) })
+	defer rows.Close()
+	var out []Restore
+	for len(out) < most && rows.Next() {
+		r, err := scanRestore(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
 }
 
 // OthersDue reports whether another row of the same cloud, of this class or a

@@ -171,7 +171,7 @@ func TestLineIDBelongsToTheLineOfTheContent(t *testing.T) {
 }
 
 func TestClassesRankInTheOrderOfWork(t *testing.T) {
-	for rank, c := range []Class{ClassUrgent, ClassDirect, ClassCampaign, ClassDrill, "vip"} {
+	for rank, c := range append(Classes(), "vip") {
 		if c.Rank() != rank {
 			t.Errorf("%s has rank %d, want %d", c, c.Rank(), rank)
 		}

@@ -147,7 +147,7 @@ func (w *Worker) ready(ctx context.Context, row results.Restore, s sight) (sight
 	case h.wait == "":
 		m.To, m.Kind, m.FailClass = results.Failed, "failed", h.class
 	default:
-		m.To, m.Kind, m.Wait, m.Unproven, m.Quiet = results.Waiting, "waits", h.wait, row.Unproven, row.Wait == h.wait && row.Reason == h.reason
+		m.To, m.Kind, m.Wait, m.Unproven, m.Quiet = results.Waiting, "waits", h.wait, row.Unproven, row.State == results.Waiting && row.Wait == h.wait && row.Reason == h.reason
 		m.NotBefore = w.Store.Now().Add(h.after)
 		if h.after == 0 {
 			m.NotBefore = w.Store.Now().Add(Backoff(row.Waits+1, 0))

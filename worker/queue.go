@@ -76,7 +76,7 @@ func (q *QueueConfig) server(cloud string, post time.Duration) asynq.Config {
 		Queues:                   map[string]int{tasks.Queue(cloud): 2, tasks.IntakeQueue(cloud): 1},
 		StrictPriority:           true,
 		TaskCheckInterval:        q.Poll,
-		DelayedTaskCheckInterval: time.Second,
+		DelayedTaskCheckInterval: max(time.Second, 2*q.Poll),
 		ShutdownTimeout:          post + 30*time.Second,
 		IsFailure:                func(error) bool { return false },
 		RetryDelayFunc:           func(n int, _ error, _ *asynq.Task) time.Duration { return Backoff(n+2, 0) },

@@ -146,7 +146,11 @@ func (w *world) story(id string) string {
 	for _, a := range attempts {
 		out += fmt.Sprintf("  attempt %d %s %+v → %d %s %s %s\n", a.Attempt, a.RequestID, a.Before, a.Answer.Status, a.Answer.Answerer, a.Answer.Message, a.Outcome)
 	}
+	row, _ := w.store.Get(w.t.Context(), id)
 	for _, e := range w.cloud.Executions() {
+		if e.VolumeID != row.VolumeID && e.BackupID != row.BackupID {
+			continue
+		}
 		out += fmt.Sprintf("  cloud: %s %s→%s %s accepted %s finished %s foreign %v\n", e.RequestID, e.BackupID[:8], e.VolumeID[:8], e.Outcome, e.AcceptedAt.Format("15:04:05.000"), e.FinishedAt.Format("15:04:05.000"), e.Foreign)
 	}
 	return out
@@ -222,10 +226,10 @@ func (p *process) run(ctx context.Context) error {
 	}
 	lead := dispatch.Leader{Store: store, Lease: "cloud:" + cloudName, Holder: p.name, Fit: w.Healthy, Log: log, Loops: []dispatch.Loop{
 		worker.NewWatcher(w).Run, w.Tend,
-		(&dispatch.Dispatcher{Store: store, Queue: enqueue.New(produce, enqueue.Options{}), Cloud: cloudName, Log: log}).Run}}
+		(&dispatch.Dispatcher{Store: store, Queue: enqueue.New(produce, enqueue.Options{}), Cloud: cloudName, Log: log, Every: 2 * time.Second}).Run}}
 	var jobs sync.WaitGroup
 	jobs.Go(func() { lead.Run(ctx) })
-	err = worker.Serve(ctx, w, worker.QueueConfig{Redis: serve, Servers: 1, Concurrency: 8, Poll: 500 * time.Millisecond, Log: zerolog.Nop()})
+	err = worker.Serve(ctx, w, worker.QueueConfig{Redis: serve, Servers: 1, Concurrency: 8, Poll: 2 * time.Second, Log: zerolog.Nop()})
 	jobs.Wait()
 	return err
 }
