@@ -51,7 +51,7 @@ func eachSeed(t *testing.T, run func(t *testing.T, seed uint64)) {
 // it, so nothing may end in doubt.
 func TestFaultSimulation(t *testing.T) {
 	eachSeed(t, func(t *testing.T, seed uint64) {
-		f := newFleet(t, seed, simulator.StandardFaults())
+		f := newFleet(t, seed, standardMix())
 		defer f.close()
 		f.trouble(8, f.machines())
 		f.check(f.finish())
@@ -63,7 +63,7 @@ func TestFaultSimulation(t *testing.T) {
 // they touched the volume or its backup.
 func TestFaultSimulationWithNeighbours(t *testing.T) {
 	eachSeed(t, func(t *testing.T, seed uint64) {
-		f := newFleet(t, seed, simulator.StandardFaults())
+		f := newFleet(t, seed, standardMix())
 		defer f.close()
 		f.trouble(12, append(f.machines(), f.people()...))
 		f.check(f.finish())
@@ -79,6 +79,20 @@ func TestFaultSimulationHostile(t *testing.T) {
 		f.trouble(6, f.machines())
 		f.check(f.finish())
 	})
+}
+
+// standardMix is the simulator's standard faults, and restores that the cloud
+// accepts and then fails, front ends that queue after their 202, and POSTs that
+// hang: those that change the statuses at once for as long as they like, the
+// others for less than settle.
+func standardMix() simulator.Faults {
+	f := simulator.StandardFaults()
+	f.MaxLate = 50 * time.Second
+	for _, kind := range []simulator.Kind{simulator.AsyncFailure, simulator.Queue, simulator.HangUnseen, simulator.Pause} {
+		f.Rules = append(f.Rules, simulator.Rule{Match: "POST restore", P: 0.02, Fault: simulator.Fault{Kind: kind}})
+	}
+	f.Rules = append(f.Rules, simulator.Rule{Match: "POST restore", P: 0.02, Fault: simulator.Fault{Kind: simulator.Hang, After: 4 * time.Minute}})
+	return f
 }
 
 // A fleet is a world with three workers, two dozen restores and a seed.
@@ -297,6 +311,7 @@ func (f *fleet) check(rows []results.Restore) {
 		f.checkArrows(r)
 	}
 	f.checkCap()
+	f.summary(rows)
 	broken, err := f.store.CheckEvents(f.t.Context())
 	if err != nil || broken != 0 {
 		f.t.Errorf("event chain broken at %d, error %v", broken, err)
@@ -375,4 +390,20 @@ func (f *fleet) checkCap() {
 			live[e.RestoreID] = true
 		}
 	}
+}
+
+func (f *fleet) summary(rows []results.Restore) {
+	counts := map[string]int{}
+	for _, r := range rows {
+		what := string(r.State)
+		if r.FailClass != "" {
+			what += " " + r.FailClass
+		}
+		if r.Proof == results.ProofWeak {
+			what += " weak"
+		}
+		counts[what]++
+		counts["POSTs"] += r.Attempt
+	}
+	f.t.Logf("virtual %s: %v", time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Round(time.Second), counts)
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/rs/zerolog"
 
 	"github.com/vbsrestore/vbsrestore/dispatch"
@@ -36,13 +35,14 @@ type world struct {
 	redis   *miniredis.Miniredis
 	url     string
 	store   *results.Store // the test's own view
-	rdb     *redis.Client  // the producer's
+	rdb     redis.UniversalClient // the producer's
 	queue   *enqueue.Client
 	log     zerolog.Logger
 	mu      sync.Mutex
 	all     []*process
 	started int
 	config  func(*worker.Config)
+	door    func(http.RoundTripper) http.RoundTripper // what stands before the cloud
 }
 
 const cloudName = "simulator"
@@ -64,9 +64,9 @@ func newWorld(t testing.TB, c simulator.Config) *world {
 	return w
 }
 
-func (w *world) client(l *link) *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", Dialer: l.dial, DialerRetries: 1, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+func (w *world) client(l *link) redis.UniversalClient {
+	c, err := enqueue.Connect(enqueue.RedisOptions{URL: "redis://127.0.0.1:6379", Dialer: l.dial})
+	must(w.t, err)
 	c.AddHook(damping{})
 	return c
 }
@@ -208,7 +208,7 @@ func (p *process) run(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	client, err := p.world.open(ctx, &shaky{p.power, p.world.cloud})
+	client, err := p.world.open(ctx, &shaky{p.power, p.world.front()})
 	if err != nil {
 		return err
 	}
@@ -232,6 +232,14 @@ func (p *process) run(ctx context.Context) error {
 	err = worker.Serve(ctx, w, worker.QueueConfig{Redis: serve, Servers: 1, Concurrency: 8, Poll: 2 * time.Second, Log: zerolog.Nop()})
 	jobs.Wait()
 	return err
+}
+
+// front is what a process finds at the cloud's address.
+func (w *world) front() http.RoundTripper {
+	if w.door == nil {
+		return w.cloud
+	}
+	return w.door(w.cloud)
 }
 
 func (w *world) open(ctx context.Context, transport http.RoundTripper) (*vbs.Client, error) {
