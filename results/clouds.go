@@ -23,13 +23,14 @@ type Cloud struct {
 	Actor     string        `json:"actor"`
 	UpdatedAt time.Time     `json:"updated_at"`
 
-	PausedRow  string    `json:"-"` // the restore whose answer paused it
-	ProbeAt    time.Time `json:"-"`
-	ProbeStep  int       `json:"-"`
-	Probing    string    `json:"-"` // "", "open" (one row may go) or the id of the row on its way
-	SuspectAt  time.Time `json:"-"` // rows recorded before may have been restored by commits this store lost
-	SlowedAt   time.Time `json:"-"`
-	NextPostAt time.Time `json:"-"`
+	PausedRow   string    `json:"-"` // the restore whose answer paused it
+	ProbeAt     time.Time `json:"-"`
+	ProbeStep   int       `json:"-"`
+	Probing     string    `json:"-"` // "", "open" (one row may go) or the id of the row on its way
+	SuspectFrom time.Time `json:"-"` // the newest commit of a store that lost later ones …
+	SuspectAt   time.Time `json:"-"` // … and when that was found. Zero: it lost none
+	SlowedAt    time.Time `json:"-"`
+	NextPostAt  time.Time `json:"-"`
 
 	rev int64
 }
@@ -49,21 +50,22 @@ const (
 )
 
 const cloudColumns = `name, rev, cap, post_rate, rate_now, read_rate, settle, ambiguous, next_post_at, not_before, slowed_at, paused_by,
-	paused_at, paused_row, probe_at, probe_step, probing, suspect_at, reason, actor, updated_at`
+	paused_at, paused_row, probe_at, probe_step, probing, suspect_from, suspect_at, reason, actor, updated_at`
 
 const getCloudSQL = `SELECT ` + cloudColumns + ` FROM clouds WHERE name = $1`
 
 func scanCloud(r scanner) (Cloud, error) {
 	var c Cloud
-	var settle, next, notBefore, slowed, pausedAt, probeAt, suspect, updated int64
+	var settle, next, notBefore, slowed, pausedAt, probeAt, from, suspect, updated int64
 	err := r.Scan(&c.Name, &c.rev, &c.Cap, &c.Rate, &c.RateNow, &c.ReadRate, &settle, &c.Ambiguous, &next, &notBefore, &slowed, &c.PausedBy,
-		&pausedAt, &c.PausedRow, &probeAt, &c.ProbeStep, &c.Probing, &suspect, &c.Reason, &c.Actor, &updated)
+		&pausedAt, &c.PausedRow, &probeAt, &c.ProbeStep, &c.Probing, &from, &suspect, &c.Reason, &c.Actor, &updated)
 	if err != nil {
 		return Cloud{}, notFound(err)
 	}
 	c.Settle = time.Duration(settle) * time.Microsecond
 	c.NextPostAt, c.NotBefore, c.SlowedAt = fromMicros(next), fromMicros(notBefore), fromMicros(slowed)
 	c.PausedAt, c.ProbeAt, c.SuspectAt, c.UpdatedAt = fromMicros(pausedAt), fromMicros(probeAt), fromMicros(suspect), fromMicros(updated)
+	c.SuspectFrom = fromMicros(from)
 	return c, nil
 }
 
@@ -71,7 +73,7 @@ func scanCloud(r scanner) (Cloud, error) {
 func (s *Store) EnsureCloud(ctx context.Context, name string) (Cloud, error) {
 	var c Cloud
 	err := s.write(ctx, func(t *txn) (err error) {
-		const insert = `INSERT INTO clouds (` + cloudColumns + `) VALUES ($1, 1, $2, $3, $3, $4, $5, 'repost', 0, 0, 0, '', 0, '', 0, 0, '', 0, '', '', $6)
+		const insert = `INSERT INTO clouds (` + cloudColumns + `) VALUES ($1, 1, $2, $3, $3, $4, $5, 'repost', 0, 0, 0, '', 0, '', 0, 0, '', 0, 0, '', '', $6)
 			ON CONFLICT (name) DO NOTHING`
 		if _, err = t.exec(insert, name, defaultCap, defaultRate, defaultReadRate, defaultSettle.Microseconds(), micros(t.now)); err == nil {
 			c, err = t.cloud(name)
@@ -105,7 +107,8 @@ type CloudSettings struct {
 	Ambiguous *string
 }
 
-func (cs CloudSettings) check() error {
+// Check reports a setting that is out of its range; [Store.SetCloud] refuses it.
+func (cs CloudSettings) Check() error {
 	switch {
 	case cs.Cap != nil && *cs.Cap < 0:
 		return fmt.Errorf("cap %d: must be 0 (no cap) or more", *cs.Cap)
@@ -123,7 +126,7 @@ func (cs CloudSettings) check() error {
 
 // SetCloud changes settings of a cloud at once, for all workers, and records who did.
 func (s *Store) SetCloud(ctx context.Context, name, actor, reason string, cs CloudSettings) (Cloud, error) {
-	if err := cs.check(); err != nil {
+	if err := cs.Check(); err != nil {
 		return Cloud{}, fmt.Errorf("set cloud %s: %w", name, err)
 	}
 	return s.changeCloud(ctx, name, "cloud set", actor, func(c *Cloud, _ time.Time) string {
@@ -166,11 +169,16 @@ func (c *Cloud) resume() {
 	c.PausedBy, c.PausedAt, c.PausedRow, c.Reason, c.Probing, c.ProbeAt, c.ProbeStep = "", time.Time{}, "", "", "", time.Time{}, 0
 }
 
-// Suspect pauses a cloud because the store lost commits: what was recorded
-// before now may have been restored without the store knowing.
+// Suspect pauses a cloud because the store lost commits: what changed in the
+// cloud after the newest commit it still has may have been its own doing.
 func (s *Store) Suspect(ctx context.Context, name, reason string) (Cloud, error) {
+	var newest int64
+	if err := s.reads.QueryRowContext(ctx, `SELECT coalesce(max(updated_at), 0) FROM restores WHERE cloud = $1`, name).Scan(&newest); err != nil {
+		return Cloud{}, fmt.Errorf("find the newest commit of cloud %s: %w", name, err)
+	}
 	return s.changeCloud(ctx, name, "store lost commits", "vbsrestore", func(c *Cloud, now time.Time) string {
-		c.PausedBy, c.PausedAt, c.Reason, c.Actor, c.SuspectAt, c.Probing = "person", now, reason, "vbsrestore", now, ""
+		c.PausedBy, c.PausedAt, c.Reason, c.Actor, c.Probing = "person", now, reason, "vbsrestore", ""
+		c.SuspectFrom, c.SuspectAt = fromMicros(newest), now
 		return reason
 	})
 }
@@ -221,12 +229,12 @@ func (t *txn) cloud(name string) (Cloud, error) {
 
 const saveCloudSQL = `UPDATE clouds SET rev = $2 + 1, cap = $3, post_rate = $4, rate_now = $5, read_rate = $6, settle = $7, ambiguous = $8,
 	next_post_at = $9, not_before = $10, slowed_at = $11, paused_by = $12, paused_at = $13, paused_row = $14, probe_at = $15, probe_step = $16,
-	probing = $17, suspect_at = $18, reason = $19, actor = $20, updated_at = $21 WHERE name = $1 AND rev = $2`
+	probing = $17, suspect_from = $18, suspect_at = $19, reason = $20, actor = $21, updated_at = $22 WHERE name = $1 AND rev = $2`
 
 func (t *txn) saveCloud(c Cloud) error {
 	n, err := t.exec(saveCloudSQL, c.Name, c.rev, c.Cap, c.Rate, c.RateNow, c.ReadRate, c.Settle.Microseconds(), c.Ambiguous, micros(c.NextPostAt),
 		micros(c.NotBefore), micros(c.SlowedAt), c.PausedBy, micros(c.PausedAt), c.PausedRow, micros(c.ProbeAt), c.ProbeStep, c.Probing,
-		micros(c.SuspectAt), c.Reason, c.Actor, micros(t.now))
+		micros(c.SuspectFrom), micros(c.SuspectAt), c.Reason, c.Actor, micros(t.now))
 	if err == nil && n == 0 {
 		return ErrMoved
 	}

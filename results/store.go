@@ -74,6 +74,12 @@ func Open(ctx context.Context, storeURL string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// CheckURL reports whether Open understands the form of a URL. It opens nothing.
+func CheckURL(storeURL string) error {
+	_, err := sqlitePath(storeURL)
+	return err
+}
+
 // sqlitePath understands sqlite://relative, sqlite:///absolute and file names.
 func sqlitePath(storeURL string) (string, error) {
 	u, err := url.Parse(storeURL)

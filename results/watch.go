@@ -92,3 +92,37 @@ func (s *Store) RestoredSince(ctx context.Context, volumeID, notID string, since
 	}
 	return Restore{}, false, wrapIf("look for other restores of the volume", ignoreNotFound(err))
 }
+
+const unsureSQL = `SELECT ` + restoreColumns + ` FROM restores WHERE cloud = $1 AND finished_at > $2 AND finished_at > 0
+	AND EXISTS (SELECT 1 FROM attempts WHERE restore_id = id AND attempts.outcome LIKE 'not executed%' AND attempts.executed <> 'no')
+	AND NOT EXISTS (SELECT 1 FROM events WHERE events.restore_id = restores.id AND kind = '` + lateExecution + `')`
+
+const lateExecution = "executed again"
+
+// Unsure lists restores of a cloud that ended after since and had a POST taken
+// for not executed by evidence alone: one held back beyond settle could still run.
+func (s *Store) Unsure(ctx context.Context, cloud string, since time.Time) ([]Restore, error) {
+	rows, err := s.reads.QueryContext(ctx, unsureSQL, cloud, micros(since))
+	if err != nil {
+		return nil, fmt.Errorf("read restores that may run late: %w", err)
+	}
+	return all(rows, func(r scanner) (Restore, error) { return scanRestore(r) })
+}
+
+// ExecutedAgain records that a volume is being restored after its restore
+// ended: an alarm in the restore's story and in its advice. It is recorded once.
+func (s *Store) ExecutedAgain(ctx context.Context, r Restore, reason, advice, actor string) error {
+	return s.write(ctx, func(t *txn) error {
+		before, err := t.restore(r.ID)
+		if err != nil {
+			return err
+		}
+		row := before
+		row.Advice = advice
+		if err := t.save(before, row, false); err != nil {
+			return err
+		}
+		row.Reason = reason
+		return t.moved(before, row, lateExecution, actor)
+	})
+}

@@ -229,14 +229,14 @@ func (w *Worker) restoredByAnother(ctx context.Context, row results.Restore) (*h
 		advice: "if it is to be overwritten all the same, ask again with again=true"}, nil
 }
 
-// suspect: after the store lost commits, a volume that changed since its row was
-// written may have been restored without the store knowing.
+// suspect: after the store lost commits, a volume that changed since the newest
+// commit it still has may have been restored without the store knowing.
 func (w *Worker) suspect(ctx context.Context, row results.Restore, s sight) (*hurdle, error) {
 	c, err := w.Store.Cloud(ctx, row.Cloud)
 	if err != nil || c.SuspectAt.IsZero() || row.CreatedAt.After(c.SuspectAt) {
 		return nil, err
 	}
-	if s.volume.Updated.Before(row.UpdatedAt.Add(-suspectSlack)) {
+	if s.volume.Updated.Before(c.SuspectFrom.Add(-suspectSlack)) {
 		return nil, nil
 	}
 	return &hurdle{doubt: true, reason: "the store lost commits, and the volume changed at " + s.volume.Updated.Format(time.RFC3339) + ": it may have been restored already",

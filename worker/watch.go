@@ -29,11 +29,13 @@ type Watcher struct {
 	every     map[string]time.Duration // how long it was between the last two looks
 	tick      time.Duration
 	listFails int
+	unsureAt  time.Time            // when to look for late executions again
+	lateAt    map[string]time.Time // and when at each
 }
 
 // NewWatcher makes a Watcher on the worker's cloud. It is for one goroutine.
 func NewWatcher(w *Worker) *Watcher {
-	return &Watcher{worker: w, next: map[string]time.Time{}, every: map[string]time.Duration{}, tick: tickShortest}
+	return &Watcher{worker: w, next: map[string]time.Time{}, every: map[string]time.Duration{}, lateAt: map[string]time.Time{}, tick: tickShortest}
 }
 
 // Run ticks until ctx ends; beat is called after each finished tick.
@@ -60,15 +62,18 @@ func (x *Watcher) Tick(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return tickShortest, err
 	}
+	held := volumesOf(rows)
 	rows = settledOnly(rows, began)
 	x.forget(rows)
-	if len(rows) == 0 {
+	unsure := x.unsure(ctx, began)
+	if len(rows) == 0 && len(unsure) == 0 {
 		return tickShortest, nil
 	}
 	running, err := x.list(ctx)
 	if err != nil {
 		return tickShortest, err
 	}
+	x.alarm(ctx, unsure, running, held, began)
 	cloud, err := x.worker.Store.Cloud(ctx, x.worker.Cloud.Name())
 	if err != nil {
 		return tickShortest, err

@@ -34,7 +34,7 @@ type world struct {
 	cloud   *simulator.Cloud
 	redis   *miniredis.Miniredis
 	url     string
-	store   *results.Store // the test's own view
+	store   *results.Store        // the test's own view
 	rdb     redis.UniversalClient // the producer's
 	queue   *enqueue.Client
 	log     zerolog.Logger

@@ -68,6 +68,7 @@ CREATE UNIQUE INDEX one_restore_per_backup ON restores (backup_id)
 CREATE INDEX restores_by_volume ON restores (volume_id, backup_id);
 CREATE INDEX restores_waiting ON restores (cloud, class_rank, tried, created_at) WHERE state = 'waiting';
 CREATE INDEX restores_live ON restores (cloud, state) WHERE state IN ('queued','preparing','posting','restoring','verifying','in_doubt');
+CREATE INDEX restores_ended ON restores (cloud, finished_at) WHERE finished_at > 0;
 CREATE INDEX restores_by_time ON restores (created_at, id);
 
 CREATE TABLE attempts (
@@ -144,6 +145,7 @@ CREATE TABLE clouds (
 	probe_at     BIGINT NOT NULL,
 	probe_step   BIGINT NOT NULL,
 	probing      TEXT NOT NULL,
+	suspect_from BIGINT NOT NULL,
 	suspect_at   BIGINT NOT NULL,
 	reason       TEXT NOT NULL,
 	actor        TEXT NOT NULL,
