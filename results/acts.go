@@ -61,7 +61,7 @@ func backToWaiting(row *Restore, now time.Time, reason string) {
 		row.NotAfter = now.Add(row.NotAfter.Sub(row.AskedAt))
 	}
 	row.State, row.Wait, row.Reason, row.NotBefore = Waiting, WaitTurn, "retried: "+reason, time.Time{}
-	row.Spent, row.Waits, row.Releases, row.AskedAt = 0, 1, 0, now
+	row.Spent, row.Waits, row.Releases, row.AskedAt, row.Overdue = 0, 1, 0, now, false
 	row.FailClass, row.Advice, row.Proof, row.FinishedAt = "", "", ProofNone, time.Time{}
 	row.VolumeGoneAt, row.BackupGoneAt = time.Time{}, time.Time{}
 }
@@ -118,7 +118,7 @@ func (s *Store) act(ctx context.Context, id, actor, kind string, change func(*Re
 		if err := change(&row, t.now); err != nil {
 			return err
 		}
-		if err := t.save(before, row, true); err != nil {
+		if err := t.save(before, &row, true); err != nil {
 			return err
 		}
 		return t.moved(before, row, kind, actor)

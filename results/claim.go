@@ -13,7 +13,6 @@ import (
 const (
 	observationAge = 10 * time.Second // a claim on an older look at the cloud is refused
 	paceBurst      = time.Second      // POST tokens saved up at most so long
-	probeLife      = 2 * time.Minute  // how long one row may hold the door of a paused cloud
 )
 
 // A Claim is the intent to POST: everything that must be on disk before one
@@ -78,7 +77,7 @@ func (t *txn) claim(c Claim) (Restore, error) {
 		return Restore{}, errors.Join(err, asError(refusal))
 	}
 	row := claimed(before, c, t.now)
-	if err := t.save(before, row, false); err != nil {
+	if err := t.save(before, &row, false); err != nil {
 		return Restore{}, takenBySomeone(err)
 	}
 	if err := t.insertAttempt(row, c); err != nil {
@@ -87,7 +86,6 @@ func (t *txn) claim(c Claim) (Restore, error) {
 	if err := t.takeToken(cloud, row.ID); err != nil {
 		return Restore{}, err
 	}
-	row.rev++
 	return row, t.moved(before, row, "posting", c.Worker)
 }
 
@@ -221,7 +219,7 @@ func (s *Store) Admits(ctx context.Context, row Restore) (*Refusal, error) {
 		return nil, nil
 	}
 	var n census
-	if err := s.reads.QueryRowContext(ctx, liveSQL, row.Cloud).Scan(&n.total, &n.drills); err != nil {
+	if err := s.queryRow(ctx, liveSQL, row.Cloud).Scan(&n.total, &n.drills); err != nil {
 		return nil, fmt.Errorf("count live restores: %w", err)
 	}
 	return n.refuses(c, row.Class), nil

@@ -10,18 +10,18 @@ import (
 // worker reads and that takes effect at once, on everything.
 type Cloud struct {
 	Name      string        `json:"name"`
-	Cap       int           `json:"cap"`        // live restores at once; 0 = no cap. Default 15, Cinder's backup_max_operations
-	Rate      float64       `json:"rate"`       // restore POSTs a second, the ceiling; 0 = no limit. Default 5
-	RateNow   float64       `json:"rate_now"`   // what throttling left of it; never below 0.1
-	ReadRate  float64       `json:"read_rate"`  // GETs a second of all workers; 0 = no limit. Default 10
-	Settle    time.Duration `json:"settle"`     // how long after an ambiguous end "not executed" may be concluded. Default 90 s
-	Ambiguous string        `json:"ambiguous"`  // what to do then: repost (default) or in_doubt
-	NotBefore time.Time     `json:"not_before"` // no POST before; at most 10 min ahead
-	PausedBy  string        `json:"paused_by"`  // "", verdict (probed and resumed by itself) or person
-	PausedAt  time.Time     `json:"paused_at"`
+	Cap       int           `json:"cap"`                 // live restores at once; 0 = no cap. Default 15, Cinder's backup_max_operations
+	Rate      float64       `json:"rate"`                // restore POSTs a second, the ceiling; 0 = no limit. Default 5
+	RateNow   float64       `json:"rate_now"`            // what throttling left of it; never below 0.1
+	ReadRate  float64       `json:"read_rate"`           // GETs a second of all workers; 0 = no limit. Default 10
+	Settle    time.Duration `json:"settle"`              // how long after an ambiguous end "not executed" may be concluded. Default 90 s
+	Ambiguous string        `json:"ambiguous"`           // what to do then: repost (default) or in_doubt
+	NotBefore time.Time     `json:"not_before,omitzero"` // no POST before; at most 10 min ahead
+	PausedBy  string        `json:"paused_by"`           // "", verdict (probed and resumed by itself) or person
+	PausedAt  time.Time     `json:"paused_at,omitzero"`
 	Reason    string        `json:"reason"`
 	Actor     string        `json:"actor"`
-	UpdatedAt time.Time     `json:"updated_at"`
+	UpdatedAt time.Time     `json:"updated_at,omitzero"`
 
 	PausedRow   string    `json:"-"` // the restore whose answer paused it
 	ProbeAt     time.Time `json:"-"`
@@ -85,13 +85,13 @@ func (s *Store) EnsureCloud(ctx context.Context, name string) (Cloud, error) {
 
 // Cloud returns the row of one cloud; ErrNotFound if no worker ever served it.
 func (s *Store) Cloud(ctx context.Context, name string) (Cloud, error) {
-	c, err := scanCloud(s.reads.QueryRowContext(ctx, getCloudSQL, name))
+	c, err := scanCloud(s.queryRow(ctx, getCloudSQL, name))
 	return c, wrapIf("read cloud "+name, err)
 }
 
 // Clouds lists all clouds by name.
 func (s *Store) Clouds(ctx context.Context) ([]Cloud, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+cloudColumns+` FROM clouds ORDER BY name`)
+	rows, err := s.query(ctx, `SELECT `+cloudColumns+` FROM clouds ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("list clouds: %w", err)
 	}
@@ -173,7 +173,7 @@ func (c *Cloud) resume() {
 // cloud after the newest commit it still has may have been its own doing.
 func (s *Store) Suspect(ctx context.Context, name, reason string) (Cloud, error) {
 	var newest int64
-	if err := s.reads.QueryRowContext(ctx, `SELECT coalesce(max(updated_at), 0) FROM restores WHERE cloud = $1`, name).Scan(&newest); err != nil {
+	if err := s.queryRow(ctx, `SELECT coalesce(max(updated_at), 0) FROM restores WHERE cloud = $1`, name).Scan(&newest); err != nil {
 		return Cloud{}, fmt.Errorf("find the newest commit of cloud %s: %w", name, err)
 	}
 	return s.changeCloud(ctx, name, "store lost commits", "vbsrestore", func(c *Cloud, now time.Time) string {

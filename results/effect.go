@@ -38,7 +38,7 @@ func (t *txn) apply(e Effect, r Restore) error {
 	if kind == "" {
 		return nil
 	}
-	return t.event(Event{Cloud: c.Name, RestoreID: r.ID, Kind: kind, Reason: cloudNews(kind, c), Actor: "vbsrestore"})
+	return t.event(Event{Cloud: c.Name, RestoreID: r.ID, Kind: kind, Reason: cloudNews(kind, before, c), Actor: "vbsrestore"})
 }
 
 // take applies e to the row and names the event it is worth, if any.
@@ -68,8 +68,8 @@ func (c *Cloud) takeAccepted() string {
 	}
 	if c.RateNow < c.Rate {
 		c.RateNow = min(c.Rate, c.RateNow+c.Rate/20)
-		if c.RateNow == c.Rate && c.Reason != "" {
-			c.Reason = ""
+		if c.RateNow == c.Rate {
+			c.explain("")
 			return "pace restored"
 		}
 	}
@@ -84,8 +84,20 @@ func (c *Cloud) slowDown(now time.Time) string {
 	}
 	was := c.RateNow
 	c.RateNow = max(slowestRate, c.RateNow/2)
-	c.Reason = fmt.Sprintf("throttled: %.3g → %.3g POSTs a second", was, c.RateNow)
+	c.explain(throttled(was, c.RateNow))
 	return "throttled"
+}
+
+// explain says why the pace is what it is. The reason of a pause stays: it
+// matters more, and who paused wrote it.
+func (c *Cloud) explain(reason string) {
+	if !c.Paused() {
+		c.Reason = reason
+	}
+}
+
+func throttled(was, now float64) string {
+	return fmt.Sprintf("throttled: %.3g → %.3g POSTs a second", was, now)
 }
 
 func (c *Cloud) pauseByVerdict(reason, restoreID string, now time.Time) string {
@@ -105,8 +117,11 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func cloudNews(kind string, c Cloud) string {
-	if c.Reason != "" {
+func cloudNews(kind string, before, c Cloud) string {
+	switch {
+	case kind == "throttled":
+		return throttled(before.RateNow, c.RateNow)
+	case kind != "pace restored" && c.Reason != "":
 		return c.Reason
 	}
 	return fmt.Sprintf("%s: %.3g POSTs a second", kind, c.RateNow)

@@ -85,7 +85,7 @@ func (s *Store) CheckEvents(ctx context.Context) (broken int64, err error) {
 
 // Events returns numbered events after a number, in order, at most limit.
 func (s *Store) Events(ctx context.Context, after int64, limit int) ([]Event, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
+	rows, err := s.query(ctx, `SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
@@ -94,7 +94,7 @@ func (s *Store) Events(ctx context.Context, after int64, limit int) ([]Event, er
 
 // Story returns every event of one restore in order, numbered or not.
 func (s *Store) Story(ctx context.Context, id string) ([]Event, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+eventColumns+` FROM events WHERE restore_id = $1 ORDER BY at, id`, id)
+	rows, err := s.query(ctx, `SELECT `+eventColumns+` FROM events WHERE restore_id = $1 ORDER BY at, id`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read the events of restore %s: %w", id, err)
 	}
@@ -103,7 +103,7 @@ func (s *Store) Story(ctx context.Context, id string) ([]Event, error) {
 
 // CloudEvents returns the newest events of a cloud that concern no single restore, newest first.
 func (s *Store) CloudEvents(ctx context.Context, cloud string, limit int) ([]Event, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+eventColumns+` FROM events WHERE cloud = $1
+	rows, err := s.query(ctx, `SELECT `+eventColumns+` FROM events WHERE cloud = $1
 		AND kind IN ('cloud set','cloud paused','cloud resumed','throttled','pace restored','probe answered','probe failed','store lost commits','rejected')
 		ORDER BY at DESC, id DESC LIMIT $2`, cloud, limit)
 	if err != nil {

@@ -84,7 +84,7 @@ func (s *Store) GiveUp(ctx context.Context, name, holder string) error {
 
 // Leases lists all leases by name.
 func (s *Store) Leases(ctx context.Context) ([]Lease, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT name, holder, term, taken_at, expires_at FROM leases ORDER BY name`)
+	rows, err := s.query(ctx, `SELECT name, holder, term, taken_at, expires_at FROM leases ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("list leases: %w", err)
 	}
@@ -94,7 +94,7 @@ func (s *Store) Leases(ctx context.Context) ([]Lease, error) {
 // Term is the newest term the store has given out.
 func (s *Store) Term(ctx context.Context) (int64, error) {
 	var text string
-	if err := s.reads.QueryRowContext(ctx, `SELECT value FROM store WHERE name = 'term'`).Scan(&text); err != nil {
+	if err := s.queryRow(ctx, `SELECT value FROM store WHERE name = 'term'`).Scan(&text); err != nil {
 		return 0, fmt.Errorf("read the store's term: %w", err)
 	}
 	return strconv.ParseInt(text, 10, 64)

@@ -15,7 +15,7 @@ import (
 
 // Get returns one restore; ErrNotFound if the store does not have it.
 func (s *Store) Get(ctx context.Context, id string) (Restore, error) {
-	r, err := scanRestore(s.reads.QueryRowContext(ctx, getRestoreSQL, id))
+	r, err := scanRestore(s.queryRow(ctx, getRestoreSQL, id))
 	return r, wrapIf("restore "+id, err)
 }
 
@@ -44,7 +44,7 @@ const listSQL = `SELECT ` + restoreColumns + ` FROM restores
 
 // List returns restores in the order they were recorded, after a page, at most limit.
 func (s *Store) List(ctx context.Context, f Filter, after Page, limit int) ([]Restore, error) {
-	rows, err := s.reads.QueryContext(ctx, listSQL, micros(after.CreatedAt), after.ID, f.Cloud, f.State, f.Class, f.VolumeID, f.BackupID, f.Name,
+	rows, err := s.query(ctx, listSQL, micros(after.CreatedAt), after.ID, f.Cloud, f.State, f.Class, f.VolumeID, f.BackupID, f.Name,
 		micros(f.Since), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list restores: %w", err)
@@ -83,7 +83,7 @@ func (s *Store) Find(ctx context.Context, what string) (Restore, error) {
 		return r, err
 	}
 	const query = `SELECT ` + restoreColumns + ` FROM restores WHERE volume_name = $1 OR volume_id = $1 ORDER BY created_at DESC LIMIT 1`
-	if r, err = scanRestore(s.reads.QueryRowContext(ctx, query, what)); err == nil || !errors.Is(err, ErrNotFound) {
+	if r, err = scanRestore(s.queryRow(ctx, query, what)); err == nil || !errors.Is(err, ErrNotFound) {
 		return r, err
 	}
 	return s.findShort(ctx, what)
@@ -93,7 +93,7 @@ func (s *Store) findShort(ctx context.Context, what string) (Restore, error) {
 	if len(what) < 6 || strings.ContainsAny(what, "%_") {
 		return Restore{}, fmt.Errorf("restore %s: %w", what, ErrNotFound)
 	}
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+restoreColumns+` FROM restores WHERE id LIKE $1 OR id LIKE $2 LIMIT 2`, what+"%", "%"+what)
+	rows, err := s.query(ctx, `SELECT `+restoreColumns+` FROM restores WHERE id LIKE $1 OR id LIKE $2 LIMIT 2`, what+"%", "%"+what)
 	if err != nil {
 		return Restore{}, err
 	}
@@ -111,7 +111,7 @@ func (s *Store) findShort(ctx context.Context, what string) (Restore, error) {
 
 // Counts returns how many restores of a cloud ("" = all) are in each state.
 func (s *Store) Counts(ctx context.Context, cloud string) (map[State]int, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT state, count(*) FROM restores WHERE ($1 = '' OR cloud = $1) GROUP BY state`, cloud)
+	rows, err := s.query(ctx, `SELECT state, count(*) FROM restores WHERE ($1 = '' OR cloud = $1) GROUP BY state`, cloud)
 	if err != nil {
 		return nil, fmt.Errorf("count restores: %w", err)
 	}

@@ -54,18 +54,29 @@ type Sighting struct {
 
 // Move applies m, or returns ErrMoved when the row is elsewhere by now. The
 // restore, its attempt, its event and what its answer means for the cloud are
-// one transaction.
+// one transaction. An answer that comes too late to move the row is kept with
+// its attempt all the same.
 func (s *Store) Move(ctx context.Context, m Move) (Restore, error) {
 	var row Restore
+	var tooLate bool
 	err := s.write(ctx, func(t *txn) (err error) {
 		row, err = t.move(m)
+		if tooLate = errors.Is(err, errAnswerKept); tooLate {
+			return nil
+		}
 		return err
 	})
+	if err == nil && tooLate {
+		return row, ErrMoved
+	}
 	if err != nil && !errors.Is(err, ErrMoved) {
 		err = fmt.Errorf("move restore %s to %s: %w", m.ID, m.To, err)
 	}
 	return row, err
 }
+
+// errAnswerKept is ErrMoved with something written that must be committed.
+var errAnswerKept = errors.New("the answer came late and was kept")
 
 func (t *txn) move(m Move) (Restore, error) {
 	before, err := t.restore(m.ID)
@@ -73,10 +84,10 @@ func (t *txn) move(m Move) (Restore, error) {
 		return Restore{}, err
 	}
 	if !slices.Contains(m.From, before.State) || before.Attempt != m.Attempt {
-		return before, t.lateAnswer(before, m)
+		return t.lateAnswer(before, m)
 	}
 	row := m.applyTo(before, t.now)
-	if err := t.save(before, row, m.Person); err != nil {
+	if err := t.save(before, &row, m.Person); err != nil {
 		return before, keepsWaiting(err)
 	}
 	if err := t.finishAttempt(row, m); err != nil {
@@ -90,7 +101,6 @@ func (t *txn) move(m Move) (Restore, error) {
 			return before, err
 		}
 	}
-	row.rev++
 	if m.Quiet {
 		return row, nil
 	}
@@ -191,21 +201,28 @@ func (t *txn) answer(id string, attempt int, a Answer, outcome string) error {
 
 // lateAnswer keeps the answer to an attempt whose row was judged meanwhile, and
 // believes a late 202: such a row is known to run.
-func (t *txn) lateAnswer(row Restore, m Move) error {
+func (t *txn) lateAnswer(row Restore, m Move) (Restore, error) {
 	if m.Answer == nil {
-		return ErrMoved
+		return row, ErrMoved
 	}
 	if err := t.answer(m.ID, m.Attempt, *m.Answer, m.Outcome+", came late"); err != nil {
-		return err
+		return row, err
 	}
 	late := m.Accepted && row.Attempt == m.Attempt && !row.Accepted && (row.State == Restoring || row.State == InDoubt)
 	if late {
 		known := row
 		known.Accepted, known.AcceptedAt = true, t.now
-		return t.save(row, known, false)
+		if err := t.save(row, &known, false); err != nil {
+			return row, err
+		}
+		return known, nil
 	}
-	return t.event(Event{Cloud: row.Cloud, RestoreID: row.ID, Attempt: m.Attempt, Kind: "late answer", From: row.State, To: row.State,
+	err := t.event(Event{Cloud: row.Cloud, RestoreID: row.ID, Attempt: m.Attempt, Kind: "late answer", From: row.State, To: row.State,
 		Reason: fmt.Sprintf("the answer to attempt %d came after it was judged: %d %s", m.Attempt, m.Answer.Status, m.Answer.Message), Actor: m.Actor})
+	if err != nil {
+		return row, err
+	}
+	return row, errAnswerKept
 }
 
 const (
@@ -254,6 +271,6 @@ func (s *Store) Saw(ctx context.Context, r Restore, seen Sighting, running bool)
 		row := before
 		seen.applyTo(&row)
 		row.SeenRunning = row.SeenRunning || running
-		return t.save(before, row, false)
+		return t.save(before, &row, false)
 	})
 }

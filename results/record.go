@@ -111,10 +111,9 @@ func (s *Store) Reject(ctx context.Context, r Rejected) (fresh bool, err error) 
 	cut := len(r.Payload) > tasks.MaxPayload
 	err = s.write(ctx, func(t *txn) error {
 		n, err := t.exec(rejectSQL, r.ID, r.Queue, r.TaskID, kept, cut, r.Reason, r.Worker, micros(t.now))
-		if err != nil || n == 0 {
+		if fresh = n > 0; err != nil || !fresh {
 			return err
 		}
-		fresh = true
 		cloud, _, _ := strings.Cut(r.Queue, ":")
 		return t.event(Event{Cloud: cloud, Kind: "rejected", Reason: "message " + r.TaskID + " of queue " + r.Queue + ": " + r.Reason, Actor: r.Worker})
 	})
@@ -123,7 +122,7 @@ func (s *Store) Reject(ctx context.Context, r Rejected) (fresh bool, err error) 
 
 // Rejections lists rejected messages not replayed yet, oldest first, at most limit.
 func (s *Store) Rejections(ctx context.Context, limit int) ([]Rejected, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT id, queue, task_id, payload, truncated, reason, worker, at FROM rejected
+	rows, err := s.query(ctx, `SELECT id, queue, task_id, payload, truncated, reason, worker, at FROM rejected
 		WHERE replayed_at = 0 ORDER BY at, id LIMIT $1`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list rejected messages: %w", err)

@@ -64,7 +64,7 @@ func (t *txn) resend(cloud string, limit int) ([]Release, error) {
 			}
 			continue
 		}
-		if err := t.save(row, again, false); err != nil {
+		if err := t.save(row, &again, false); err != nil {
 			return nil, err
 		}
 		out = append(out, Release{row.ID, again.Generation})
@@ -75,7 +75,7 @@ func (t *txn) resend(cloud string, limit int) ([]Release, error) {
 func (t *txn) restAWhile(before, row Restore) error {
 	row.State, row.Wait, row.NotBefore, row.Releases = Waiting, WaitCloud, t.now.Add(sendsPause), 0
 	row.Reason = fmt.Sprintf("woken %d times and no worker stored an outcome; next try in 10 min. Is a worker serving cloud %s?", tooManySends, row.Cloud)
-	if err := t.save(before, row, false); err != nil {
+	if err := t.save(before, &row, false); err != nil {
 		return err
 	}
 	return t.moved(before, row, "no outcome", "vbsrestore")
@@ -157,7 +157,7 @@ func (t *txn) releaseDue(cloud string, rank int, skip string, n int) ([]Release,
 		row := before
 		row.State, row.Generation, row.Releases, row.ReleasedAt = Queued, row.Generation+1, row.Releases+1, t.now
 		row.Reason = "its turn: a worker was woken"
-		if err := t.save(before, row, false); err != nil {
+		if err := t.save(before, &row, false); err != nil {
 			return nil, err
 		}
 		if err := t.moved(before, row, "released", "dispatch"); err != nil {
@@ -194,14 +194,14 @@ func (s *Store) OthersDue(ctx context.Context, r Restore) (bool, error) {
 		AND (generation > 0 OR attempt > 0 OR waits > 0 OR created_at < $4) AND id <> $5)`
 	var due bool
 	now := s.Now()
-	err := s.reads.QueryRowContext(ctx, query, r.Cloud, r.Class.Rank(), micros(now), micros(now.Add(-ownDelivery)), r.ID).Scan(&due)
+	err := s.queryRow(ctx, query, r.Cloud, r.Class.Rank(), micros(now), micros(now.Add(-ownDelivery)), r.ID).Scan(&due)
 	return due, wrapIf("look for due restores", err)
 }
 
 // Blocked lists the rows of a cloud that wait for a volume to be detached or to
 // become free, oldest first, at most limit.
 func (s *Store) Blocked(ctx context.Context, cloud string, limit int) ([]Restore, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+restoreColumns+` FROM restores WHERE cloud = $1 AND state = 'waiting'
+	rows, err := s.query(ctx, `SELECT `+restoreColumns+` FROM restores WHERE cloud = $1 AND state = 'waiting'
 		AND wait IN ('attached','busy') ORDER BY created_at LIMIT $2`, cloud, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list blocked restores: %w", err)
@@ -209,11 +209,13 @@ func (s *Store) Blocked(ctx context.Context, cloud string, limit int) ([]Restore
 	return all(rows, func(r scanner) (Restore, error) { return scanRestore(r) })
 }
 
-// Due makes waiting rows due now: what they waited for is over.
+// Due makes rows that [Store.Blocked] lists due now: what they waited for is
+// over. A row that waits for something else by now keeps its time.
 func (s *Store) Due(ctx context.Context, ids []string) error {
 	return s.write(ctx, func(t *txn) error {
 		for _, id := range ids {
-			if _, err := t.exec(`UPDATE restores SET not_before = 0, rev = rev + 1 WHERE id = $1 AND state = 'waiting'`, id); err != nil {
+			if _, err := t.exec(`UPDATE restores SET not_before = 0, rev = rev + 1 WHERE id = $1 AND state = 'waiting'
+				AND wait IN ('attached','busy')`, id); err != nil {
 				return err
 			}
 		}

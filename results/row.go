@@ -81,13 +81,14 @@ func (t *txn) restore(id string) (Restore, error) {
 
 // save writes the changed row: the one compare-and-set every change of a
 // restore goes through. It refuses an arrow that the table does not have, and
-// a row that someone else changed since before was read.
-func (t *txn) save(before, x Restore, person bool) error {
+// a row that someone else changed since before was read. Afterwards x is the
+// row as it is stored.
+func (t *txn) save(before Restore, x *Restore, person bool) error {
 	if x.State != before.State {
 		if !mayMove(before.State, x.State, person) {
 			return &ArrowError{before.State, x.State}
 		}
-		x.StateSince = t.now
+		x.StateSince, x.FinishedAt = t.now, time.Time{}
 		if x.State.Final() {
 			x.FinishedAt = t.now
 		}
@@ -97,10 +98,11 @@ func (t *txn) save(before, x Restore, person bool) error {
 		micros(x.StateSince), x.Wait, x.Reason, x.FailClass, x.Advice, x.Proof, x.Attempt, x.Spent, x.Waits, x.Generation, x.Releases, x.Accepted,
 		x.SeenRunning, x.Unproven, x.Overdue, micros(x.NotBefore), micros(x.NotAfter), micros(x.AskedAt), micros(x.UpdatedAt), micros(x.ReleasedAt),
 		micros(x.PostDeadline), micros(x.SettledAt), micros(x.AcceptedAt), micros(x.WatchDeadline), micros(x.FinishedAt), micros(x.VolumeGoneAt),
-		micros(x.BackupGoneAt), micros(x.SeenVolume), micros(x.SeenBackup), micros(x.SeenAt), tried(x), x.Again)
+		micros(x.BackupGoneAt), micros(x.SeenVolume), micros(x.SeenBackup), micros(x.SeenAt), tried(*x), x.Again)
 	if err == nil && n == 0 {
 		return ErrMoved
 	}
+	x.rev = before.rev + 1
 	return err
 }
 

@@ -47,7 +47,7 @@ type Options struct {
 
 // A Store is an open result store. It is safe for concurrent use.
 type Store struct {
-	reads  *sql.DB
+	reader reader
 	writes *sql.DB
 	writer writer
 	id     string
@@ -66,7 +66,7 @@ func Open(ctx context.Context, storeURL string, o Options) (*Store, error) {
 	}
 	s := &Store{url: storeURL}
 	s.writes = openSQLite(writeDSN(path, o.Unsynced), 1, o.Wrap)
-	s.reads = openSQLite(readDSN(path), 4, o.Wrap)
+	s.reader = reader{db: openSQLite(readDSN(path), 4, o.Wrap), stmts: map[string]*sql.Stmt{}}
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", storeURL, err), s.closeDatabases())
 	}
@@ -80,7 +80,7 @@ func CheckURL(storeURL string) error {
 	return err
 }
 
-// sqlitePath understands sqlite://relative, sqlite:///absolute and file names.
+// sqlitePath understands sqlite://relative and sqlite:///absolute, percent-encoded like every URL.
 func sqlitePath(storeURL string) (string, error) {
 	u, err := url.Parse(storeURL)
 	switch {
@@ -90,8 +90,12 @@ func sqlitePath(storeURL string) (string, error) {
 		return "", fmt.Errorf("store URL %s://…: PostgreSQL is not supported by this version; use sqlite://PATH", u.Scheme)
 	case u.Scheme != "sqlite":
 		return "", fmt.Errorf("store URL %q: use sqlite://PATH", storeURL)
-	case u.RawQuery != "":
-		return "", fmt.Errorf("store URL %q: no settings after ? are supported", storeURL)
+	case u.RawQuery != "" || u.ForceQuery:
+		return "", fmt.Errorf("store URL %q: no settings after ? are supported; a ? of the file's name is written %%3F", storeURL)
+	case strings.Contains(storeURL, "#"):
+		return "", fmt.Errorf("store URL %q: a # of the file's name is written %%23", storeURL)
+	case u.User != nil:
+		return "", fmt.Errorf("store URL %q: an @ of the file's name is written %%40", storeURL)
 	case u.Host+u.Path == "":
 		return "", fmt.Errorf("store URL %q names no file; use sqlite://PATH", storeURL)
 	}
@@ -204,7 +208,7 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeDatabases() error {
-	return errors.Join(s.reads.Close(), s.writes.Close())
+	return errors.Join(s.reader.close(), s.writes.Close())
 }
 
 // Schema returns the store's schema as SQL text, for people.

@@ -39,7 +39,7 @@ var watchedSQL = `SELECT ` + prefixed(restoreColumns, "r") + `, ` + prefixed(att
 // the cloud that starts later counts as after that time.
 func (s *Store) Watched(ctx context.Context, cloud string) ([]Watch, time.Time, error) {
 	now := s.Now()
-	rows, err := s.reads.QueryContext(ctx, watchedSQL, cloud)
+	rows, err := s.query(ctx, watchedSQL, cloud)
 	if err != nil {
 		return nil, now, fmt.Errorf("read watched restores: %w", err)
 	}
@@ -69,7 +69,7 @@ func (a *Attempt) dest() (dest []any, finish func()) {
 
 // Attempts returns the attempts of one restore, first to last.
 func (s *Store) Attempts(ctx context.Context, id string) ([]Attempt, error) {
-	rows, err := s.reads.QueryContext(ctx, `SELECT `+attemptColumns+` FROM attempts WHERE restore_id = $1 ORDER BY attempt`, id)
+	rows, err := s.query(ctx, `SELECT `+attemptColumns+` FROM attempts WHERE restore_id = $1 ORDER BY attempt`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read attempts of restore %s: %w", id, err)
 	}
@@ -84,7 +84,7 @@ func (s *Store) Attempts(ctx context.Context, id string) ([]Attempt, error) {
 
 // RestoredSince returns another restore that succeeded on the volume after since, if any.
 func (s *Store) RestoredSince(ctx context.Context, volumeID, notID string, since time.Time) (Restore, bool, error) {
-	row := s.reads.QueryRowContext(ctx, `SELECT `+restoreColumns+` FROM restores WHERE volume_id = $1 AND id <> $2 AND state = 'succeeded'
+	row := s.queryRow(ctx, `SELECT `+restoreColumns+` FROM restores WHERE volume_id = $1 AND id <> $2 AND state = 'succeeded'
 		AND finished_at > $3 ORDER BY finished_at DESC LIMIT 1`, volumeID, notID, micros(since))
 	r, err := scanRestore(row)
 	if err == nil {
@@ -102,7 +102,7 @@ const lateExecution = "executed again"
 // Unsure lists restores of a cloud that ended after since and had a POST taken
 // for not executed by evidence alone: one held back beyond settle could still run.
 func (s *Store) Unsure(ctx context.Context, cloud string, since time.Time) ([]Restore, error) {
-	rows, err := s.reads.QueryContext(ctx, unsureSQL, cloud, micros(since))
+	rows, err := s.query(ctx, unsureSQL, cloud, micros(since))
 	if err != nil {
 		return nil, fmt.Errorf("read restores that may run late: %w", err)
 	}
@@ -119,7 +119,7 @@ func (s *Store) ExecutedAgain(ctx context.Context, r Restore, reason, advice, ac
 		}
 		row := before
 		row.Advice = advice
-		if err := t.save(before, row, false); err != nil {
+		if err := t.save(before, &row, false); err != nil {
 			return err
 		}
 		row.Reason = reason

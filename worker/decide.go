@@ -90,9 +90,11 @@ func asError(err error) *vbs.Error {
 	return &vbs.Error{Executed: vbs.ExecutedMaybe, Message: err.Error(), Err: err}
 }
 
-// Rules is the retry table, in the order in which it is read.
+// Rules is the retry table, in the order in which it is read. Codes that leave
+// open whether something ran go before statuses: no page says with which status
+// the front end sends them.
 func Rules() []Rule {
-	return slices.Concat(transportRules, paceRules, cloudRules, busyRules, itemRules, serverRules)
+	return slices.Concat(transportRules, busyRules, paceRules, cloudRules, itemRules, serverRules)
 }
 
 var transportRules = []Rule{
@@ -158,12 +160,14 @@ var itemRules = []Rule{
 		}, advise("not_found", "check the ids and the project; a deleted volume can be restored to a new one")},
 	{"400 `too small`, `VolumeBackup.0209`", Refuse, "failed: the volume is smaller than the backup",
 		func(e *vbs.Error, _ Policy) bool {
-			return strings.Contains(e.Message, "too small") || isCode(e, "VolumeBackup.0209", "EVS.1022")
+			return e.Status == 400 && strings.Contains(e.Message, "too small") || isCode(e, "VolumeBackup.0209", "EVS.1022")
 		}, advise("too_small", "extend the volume to at least the backup's size, then retry")},
 	{"413 with Retry-After 0 or none", Refuse, "failed: quota",
 		func(e *vbs.Error, _ Policy) bool { return e.Status == 413 }, advise("quota", "the quota is used up; raise it, then retry")},
-	{"any other 400 and 4xx but 408", Refuse, "failed, with advice",
-		func(e *vbs.Error, _ Policy) bool { return e.Status >= 400 && e.Status < 500 && e.Status != 408 }, advise("refused", "the cloud refuses this request; the message says why")},
+	{"any other 400, and each 4xx that proves that nothing ran", Refuse, "failed, with advice",
+		func(e *vbs.Error, _ Policy) bool {
+			return e.Status >= 400 && e.Status < 500 && e.Executed == vbs.ExecutedNo
+		}, advise("refused", "the cloud refuses this request; the message says why")},
 }
 
 var serverRules = []Rule{
@@ -172,7 +176,7 @@ var serverRules = []Rule{
 		func(e *vbs.Error) Ruling {
 			return Ruling{Costs: true, Slow: true, Hold: min(e.RetryAfter, holdAtMost)}
 		}},
-	{"408, 500, 501, 502, 504, other 5xx; an answer of no known meaning", Observe, "observed; only proven not executed → backoff",
+	{"408, 500, 501, 502, 504, other 5xx; an answer of no known meaning, such as 499 or half a 400", Observe, "observed; only proven not executed → backoff",
 		func(*vbs.Error, Policy) bool { return true }, costs},
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -105,6 +106,22 @@ type fleet struct {
 	wg      sync.WaitGroup
 }
 
+// lyingGateway answers some restore POSTs with an error of its own and hands
+// them to Cinder later all the same, but before settle is over.
+func (f *fleet) lyingGateway(rng *rand.Rand) door {
+	var mu sync.Mutex
+	return func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		mu.Lock()
+		lies, late, status := rng.IntN(10) == 0, between(rng, time.Second, 80*time.Second), []int{408, 502, 503, 504}[rng.IntN(4)]
+		mu.Unlock()
+		if !isRestore(r) || !lies {
+			return next.RoundTrip(r)
+		}
+		f.holdBack(r, next, late)
+		return html(status), nil
+	}
+}
+
 const (
 	fleetVolumes = 24
 	fleetCap     = 6
@@ -113,6 +130,7 @@ const (
 func newFleet(t *testing.T, seed uint64, faults simulator.Faults) *fleet {
 	w := newWorld(t, simulator.Config{Volumes: fleetVolumes, Seed: seed, GiBPerSecond: 4, Capacity: 4, Faults: faults, NoDate: seed%5 == 4})
 	f := &fleet{world: w, rng: rand.New(rand.NewPCG(seed, 17)), asked: map[string]simulator.Pair{}, touched: map[string]bool{}, cap: fleetCap}
+	f.gateway(f.lyingGateway(rand.New(rand.NewPCG(seed, 23))))
 	w.set(results.CloudSettings{Cap: ptr(f.cap), Rate: ptr(2.0), ReadRate: ptr(20.0)})
 	for range 3 {
 		w.start()

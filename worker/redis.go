@@ -142,30 +142,61 @@ const (
 // Bind ties Redis and store together: the store's id and newest term are kept in
 // Redis. ErrOtherStore if Redis names another store. behind reports that Redis
 // has seen a newer term than the store gave out: the store lost commits, for
-// example because an old copy of it was put back.
+// example because an old copy of it was put back. Then every cloud of the store
+// has been paused until a person resumes it.
 func Bind(ctx context.Context, rdb redis.UniversalClient, store *results.Store) (behind bool, err error) {
-	if err := rdb.SetNX(ctx, storeKey, store.ID(), 0).Err(); err != nil {
-		return false, fmt.Errorf("tie redis to the store: %w", err)
-	}
-	id, err := rdb.Get(ctx, storeKey).Result()
-	if err != nil {
-		return false, fmt.Errorf("tie redis to the store: %w", err)
-	}
-	if id != store.ID() {
-		return false, fmt.Errorf("%w: redis says %s, the store is %s", ErrOtherStore, id, store.ID())
-	}
-	term, err := store.Term(ctx)
-	if err != nil {
+	if err := tie(ctx, rdb, store); err != nil {
 		return false, err
 	}
 	seen, err := rdb.Get(ctx, termKey).Int64()
 	if errors.Is(err, redis.Nil) {
-		seen, err = 0, nil
+		return false, nil
 	}
+	if err != nil {
+		return false, fmt.Errorf("read the term that redis has seen: %w", err)
+	}
+	// Redis is read first: a leader that takes a new term in between raises the store's.
+	term, err := store.Term(ctx)
 	if err != nil || seen <= term {
 		return false, err
 	}
+	// The term is raised last: whoever dies before is followed by one who finds
+	// the same.
+	if err := suspectAll(ctx, store); err != nil {
+		return false, err
+	}
 	return true, store.RaiseTerm(ctx, seen)
+}
+
+// suspectAll pauses every cloud that the store knows.
+func suspectAll(ctx context.Context, store *results.Store) error {
+	clouds, err := store.Clouds(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range clouds {
+		if _, err := store.Suspect(ctx, c.Name, lostCommits); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const lostCommits = "the store is older than what Redis has seen of it: it lost commits, so restores may have run that it does not know of"
+
+// tie writes the store's id into a Redis that has none.
+func tie(ctx context.Context, rdb redis.UniversalClient, store *results.Store) error {
+	if err := rdb.SetNX(ctx, storeKey, store.ID(), 0).Err(); err != nil {
+		return fmt.Errorf("tie redis to the store: %w", err)
+	}
+	id, err := rdb.Get(ctx, storeKey).Result()
+	if err != nil {
+		return fmt.Errorf("tie redis to the store: %w", err)
+	}
+	if id != store.ID() {
+		return fmt.Errorf("%w: redis says %s, the store is %s", ErrOtherStore, id, store.ID())
+	}
+	return nil
 }
 
 // raiseTerm sets the key to the greater of what it holds and the argument.
@@ -173,9 +204,10 @@ var raiseTerm = redis.NewScript(`local have = tonumber(redis.call('GET', KEYS[1]
 if tonumber(ARGV[1]) > have then redis.call('SET', KEYS[1], ARGV[1]) end
 return 0`)
 
-// ShowTerm tells Redis the term of a new leader.
+// ShowTerm tells Redis the term of a new leader. ErrOtherStore if Redis names
+// another store: its terms are counted apart.
 func ShowTerm(ctx context.Context, rdb redis.UniversalClient, store *results.Store, term int64) error {
-	if err := rdb.SetNX(ctx, storeKey, store.ID(), 0).Err(); err != nil {
+	if err := tie(ctx, rdb, store); err != nil {
 		return fmt.Errorf("show the leader's term: %w", err)
 	}
 	if err := raiseTerm.Run(ctx, rdb, []string{termKey}, term).Err(); err != nil {

@@ -68,19 +68,23 @@ func (w *world) heldBack(d time.Duration) {
 		if !isRestore(r) || !first.CompareAndSwap(false, true) {
 			return next.RoundTrip(r)
 		}
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return nil, err
-		}
-		late := r.Clone(context.WithoutCancel(r.Context()))
-		late.Body = io.NopCloser(strings.NewReader(string(body)))
-		go func() {
-			time.Sleep(d)
-			if res, err := next.RoundTrip(late); err == nil {
-				res.Body.Close()
-			}
-		}()
+		w.holdBack(r, next, d)
 		return html(http.StatusGatewayTimeout), nil
+	})
+}
+
+// holdBack hands a request to the cloud d later, whoever stopped waiting for it.
+func (w *world) holdBack(r *http.Request, next http.RoundTripper, d time.Duration) {
+	body, _ := io.ReadAll(r.Body) // in memory
+	late := r.Clone(context.WithoutCancel(r.Context()))
+	late.Body = io.NopCloser(strings.NewReader(string(body)))
+	w.held.Go(func() {
+		time.Sleep(d)
+		ctx, cancel := context.WithTimeout(late.Context(), time.Minute)
+		defer cancel()
+		if res, err := next.RoundTrip(late.WithContext(ctx)); err == nil {
+			res.Body.Close()
+		}
 	})
 }
 

@@ -43,6 +43,7 @@ type world struct {
 	started int
 	config  func(*worker.Config)
 	door    func(http.RoundTripper) http.RoundTripper // what stands before the cloud
+	held    sync.WaitGroup                            // requests that the door still has
 }
 
 const cloudName = "simulator"
@@ -79,6 +80,7 @@ func (w *world) close() {
 	for _, p := range w.all {
 		<-p.gone
 	}
+	w.held.Wait()
 	w.rdb.Close()
 	must(w.t, w.store.Close())
 	w.redis.Close()

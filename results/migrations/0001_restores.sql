@@ -67,7 +67,7 @@ CREATE UNIQUE INDEX one_restore_per_backup ON restores (backup_id)
 	WHERE state IN ('posting','restoring');
 CREATE INDEX restores_by_volume ON restores (volume_id, backup_id);
 CREATE INDEX restores_waiting ON restores (cloud, class_rank, tried, created_at) WHERE state = 'waiting';
-CREATE INDEX restores_live ON restores (cloud, state) WHERE state IN ('queued','preparing','posting','restoring','verifying','in_doubt');
+CREATE INDEX restores_by_state ON restores (cloud, state);
 CREATE INDEX restores_ended ON restores (cloud, finished_at) WHERE finished_at > 0;
 CREATE INDEX restores_by_time ON restores (created_at, id);
 
@@ -111,7 +111,7 @@ CREATE TABLE events (
 	reason     TEXT NOT NULL,
 	actor      TEXT NOT NULL
 );
-CREATE UNIQUE INDEX events_by_seq ON events (seq);
+CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
 CREATE INDEX events_by_restore ON events (restore_id, at);
 CREATE INDEX events_unnumbered ON events (at, id) WHERE seq IS NULL;
 

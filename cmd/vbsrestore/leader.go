@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/vbsrestore/vbsrestore/dispatch"
+	"github.com/vbsrestore/vbsrestore/enqueue"
+	"github.com/vbsrestore/vbsrestore/results"
+	"github.com/vbsrestore/vbsrestore/worker"
+)
+
+const (
+	numberEvery = time.Second
+	numberMost  = 1000
+	showEvery   = 30 * time.Second
+)
+
+// cloudLeader does what one worker does for all that serve a cloud: it watches
+// restores that run, releases those whose turn it is, and tends the cloud.
+func cloudLeader(w *worker.Worker, rdb redis.UniversalClient) *dispatch.Leader {
+	term := &shownTerm{rdb: rdb, store: w.Store}
+	d := &dispatch.Dispatcher{Store: w.Store, Queue: enqueue.New(rdb, enqueue.Options{}), Cloud: w.Cloud.Name(), Log: w.Log}
+	return &dispatch.Leader{Store: w.Store, Lease: "cloud:" + w.Cloud.Name(), Holder: w.Name, Log: w.Log,
+		Fit: w.Healthy, Elected: term.elected,
+		Loops: []dispatch.Loop{worker.NewWatcher(w).Run, untroubled(d.Run), w.Tend, term.run}}
+}
+
+// mainLeader does what concerns no cloud: it numbers the events.
+func mainLeader(store *results.Store, name string, rdb redis.UniversalClient, log zerolog.Logger) *dispatch.Leader {
+	term := &shownTerm{rdb: rdb, store: store}
+	return &dispatch.Leader{Store: store, Lease: "main", Holder: name, Log: log, Elected: term.elected,
+		Loops: []dispatch.Loop{numberEvents(store, log), term.run}}
+}
+
+// untroubled is a loop whose failing rounds are no reason to give the lease up:
+// without Redis nothing can be released, by anybody, but the watch must go on.
+func untroubled(loop dispatch.Loop) dispatch.Loop {
+	return func(ctx context.Context, beat func()) error {
+		var heart sync.WaitGroup
+		defer heart.Wait()
+		inner, stop := context.WithCancel(ctx)
+		defer stop()
+		heart.Go(func() {
+			for pause(inner, showEvery) {
+				beat()
+			}
+		})
+		return loop(ctx, beat)
+	}
+}
+
+func numberEvents(store *results.Store, log zerolog.Logger) dispatch.Loop {
+	return func(ctx context.Context, beat func()) error {
+		for {
+			n, err := store.NumberEvents(ctx, numberMost)
+			if err == nil {
+				beat()
+			} else if ctx.Err() == nil {
+				log.Debug().Err(err).Msg("number events")
+			}
+			if n == numberMost && err == nil {
+				continue
+			}
+			if !pause(ctx, numberEvery) {
+				return nil
+			}
+		}
+	}
+}
+
+// shownTerm keeps the leader's term in Redis, also after Redis was away or
+// flushed: with it a store that lost commits is recognised.
+type shownTerm struct {
+	rdb   redis.UniversalClient
+	store *results.Store
+	term  atomic.Int64
+}
+
+func (s *shownTerm) elected(l results.Lease) { s.term.Store(l.Term) }
+
+func (s *shownTerm) run(ctx context.Context, beat func()) error {
+	for {
+		_ = worker.ShowTerm(ctx, s.rdb, s.store, s.term.Load()) // shown again soon; the dispatcher tells when Redis is away
+		beat()
+		if !pause(ctx, showEvery) {
+			return nil
+		}
+	}
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vbsrestore/vbsrestore/results"
+	"github.com/vbsrestore/vbsrestore/worker"
+)
+
+type resolveOptions struct {
+	actOptions
+	as string
+}
+
+func newResolve(g *globals, e env) *cobra.Command {
+	var o resolveOptions
+	cmd := &cobra.Command{
+		Use: "resolve RESTORE [--as restored|failed|retry --reason TEXT]", Short: "decide about a restore in doubt", Args: takes("RESTORE"),
+		Long: `Resolve ends a doubt. Without --as it shows the evidence and what it suggests, and
+changes nothing.
+
+    --as restored   the volume holds the backup
+    --as failed     it does not, and is not to be tried again
+    --as retry      the POST was not executed: send it again. The cloud is looked at
+                    first; volume and backup must be available`,
+		Example: "  vbsrestore restore resolve db-0003\n  vbsrestore restore resolve db-0003 --as restored --reason \"mounted it: data of 02:00\"",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if o.settings, err = g.load(cmd.Flags(), e); err != nil {
+				return err
+			}
+			o.ids = args
+			return runResolve(cmd.Context(), o, e)
+		},
+	}
+	cmd.Flags().StringVar(&o.as, "as", "", "restored, failed or retry")
+	o.addFlags(cmd)
+	return cmd
+}
+
+func runResolve(ctx context.Context, o resolveOptions, e env) error {
+	as := results.Resolution(o.as)
+	switch as {
+	case "", results.ResolveRestored, results.ResolveFailed, results.ResolveRetry:
+	default:
+		return usagef("--as %q: use restored, failed or retry", o.as)
+	}
+	if as != "" {
+		if err := o.check(); err != nil {
+			return err
+		}
+	}
+	return withStore(ctx, o.settings, func(store *results.Store) error {
+		st, err := readStory(ctx, store, o.ids[0])
+		if err != nil {
+			return err
+		}
+		if as == "" {
+			return o.showEvidence(ctx, e, st)
+		}
+		fresh := false
+		if as == results.ResolveRetry && st.Restore.State == results.InDoubt {
+			if fresh, err = o.freshLook(ctx, e, st.Restore); err != nil {
+				return err
+			}
+		}
+		row, err := store.Resolve(ctx, st.Restore.ID, actor(o.actor, e), o.reason, as, fresh)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(e.Stdout, "%s  %s  %s\n", row.ID, row.State, oneLine(row.Reason))
+		return err
+	})
+}
+
+// freshLook reads the cloud now; only volume and backup at rest allow a retry.
+func (o resolveOptions) freshLook(ctx context.Context, e env, r results.Restore) (bool, error) {
+	v := lookAt(ctx, o.settings, e, r)
+	switch {
+	case v.Error != "":
+		return false, hint(&away{fmt.Errorf("retry needs a look at the cloud: %s", v.Error)}, "try again when the cloud answers")
+	case !v.atRest():
+		return false, &results.ActError{ID: r.ID, State: r.State, Why: "volume and backup are not both available now (" + statuses(v) + ")",
+			Hint: "vbsrestore restore resolve " + r.ID + " shows the evidence"}
+	}
+	return true, nil
+}
+
+func statuses(v *cloudView) string {
+	volume, backup := "gone", "gone"
+	if v.Volume != nil {
+		volume = v.Volume.Status
+		if len(v.Volume.Servers) > 0 {
+			volume += ", attached"
+		}
+	}
+	if v.Backup != nil {
+		backup = v.Backup.Status
+	}
+	return "volume " + volume + ", backup " + backup
+}
+
+// showEvidence shows all that speaks for one or the other, and what it suggests.
+func (o resolveOptions) showEvidence(ctx context.Context, e env, st story) error {
+	if st.Restore.State != results.InDoubt {
+		return &results.ActError{ID: st.Restore.ID, State: st.Restore.State, Why: "only a restore in doubt can be resolved",
+			Hint: "vbsrestore restore show " + st.Restore.ID}
+	}
+	st.Cloud = lookAt(ctx, o.settings, e, st.Restore)
+	t := &teller{colours: e.colours(e.StdoutTTY), now: e.now()}
+	t.head(st.Restore)
+	if last := st.last(); last.Attempt > 0 {
+		t.section(fmt.Sprintf("Attempt %d", last.Attempt))
+		t.attempt(st, last.Attempt)
+	}
+	t.cloud(st)
+	t.section("Suggestion")
+	as, why := suggestion(st)
+	t.WriteString("  " + why + "\n")
+	if as != "" {
+		fmt.Fprintf(t, "  vbsrestore restore resolve %s --as %s --reason …\n", st.Restore.ID, as)
+	}
+	_, err := e.Stdout.Write(t.Bytes())
+	return err
+}
+
+// suggestion is what the watcher's judgement would conclude from the cloud of now.
+func suggestion(st story) (as results.Resolution, why string) {
+	if st.Cloud.Error != "" {
+		return "", "none: look at the volume in the cloud, then decide"
+	}
+	if st.last().Attempt == 0 {
+		return results.ResolveRetry, "no POST was ever sent for it by this store"
+	}
+	switch v := st.Cloud.judge(st.Restore, st.last()); v {
+	case worker.Running, worker.Adopt:
+		return "", "wait: the cloud is restoring onto the volume right now, and the watcher sees how it ends"
+	case worker.NotExecuted:
+		return results.ResolveRetry, "volume and backup look as before the POST, or were touched by somebody else: it was not executed"
+	case worker.Restored, worker.RestoredWeak:
+		return results.ResolveRestored, "volume and backup moved and are available: it looks restored. Check the content if you can"
+	case worker.Broken, worker.Vanished:
+		return results.ResolveFailed, "the cloud says that it failed, or the volume is gone"
+	}
+	return "", "none: the statuses do not tell. Look at the content of the volume, then decide"
+}
