@@ -1,9 +1,12 @@
 # What each target does stands behind its name; make without a target lists them.
 
-.PHONY: help test bench soak lint fmt
+.PHONY: help try test bench soak lint fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+try: ## see it work: a simulated cloud, Redis, two workers, one killed
+	@sh docs/try.sh
 
 test: ## the whole check, as CI runs it; says at the end what did not run
 	@sh .ci/test.sh

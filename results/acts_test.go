@@ -2,6 +2,7 @@ package results_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,25 +37,23 @@ func resolve(as results.Resolution, freshLook bool) func(*testing.T, *results.St
 
 func TestActs(t *testing.T) {
 	for name, act := range acts {
-		for n, state := range results.States {
-			t.Run(name+" "+string(state), func(t *testing.T) {
-				inBubble(t, func(t *testing.T, s *results.Store) {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *results.Store) {
+				for n, state := range results.States {
 					before := recordIn(t, s, request(n), state)
 					row, err := act.do(t, s, before.ID)
-					for _, ok := range act.allowed {
-						if ok == state {
-							checkActed(t, s, row, err, act.to, act.event)
-							return
-						}
+					if slices.Contains(act.allowed, state) {
+						checkActed(t, s, row, err, act.to, act.event)
+						continue
 					}
 					var refused *results.ActError
 					if !errors.As(err, &refused) || refused.State != state || refused.Hint == "" {
-						t.Errorf("got %v; want an ActError with a hint", err)
+						t.Errorf("%s: %v; want an ActError with a hint", state, err)
 					}
 					diff(t, "the row", before, get(t, s, before.ID), sameRow)
-				})
+				}
 			})
-		}
+		})
 	}
 }
 

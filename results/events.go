@@ -20,6 +20,10 @@ func scanEvent(r scanner) (Event, error) {
 	return e, err
 }
 
+const lastNumberSQL = `SELECT seq, hash FROM events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1`
+
+const unnumberedSQL = `SELECT ` + eventColumns + ` FROM events WHERE seq IS NULL ORDER BY at, id LIMIT $1`
+
 // NumberEvents gives the next events, at most limit, their numbers and chains
 // their hashes. The leader calls it; it returns how many it numbered.
 func (s *Store) NumberEvents(ctx context.Context, limit int) (n int, err error) {
@@ -33,11 +37,11 @@ func (s *Store) NumberEvents(ctx context.Context, limit int) (n int, err error) 
 func (t *txn) numberEvents(limit int) (int, error) {
 	var seq int64
 	var hash string
-	err := t.row(`SELECT seq, hash FROM events WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1`).Scan(&seq, &hash)
+	err := t.row(lastNumberSQL).Scan(&seq, &hash)
 	if err := ignoreNotFound(notFound(err)); err != nil {
 		return 0, err
 	}
-	rows, err := t.rows(`SELECT `+eventColumns+` FROM events WHERE seq IS NULL ORDER BY at, id LIMIT $1`, limit)
+	rows, err := t.rows(unnumberedSQL, limit)
 	if err != nil {
 		return 0, err
 	}

@@ -230,7 +230,13 @@ func ids[T results.Restore | results.Release](rows []T) []string {
 	return out
 }
 
-func diff(t testing.TB, what string, want, got any, opts ...cmp.Option) {
+// A tester is a *testing.T or a *rapid.T.
+type tester interface {
+	Helper()
+	Errorf(string, ...any)
+}
+
+func diff(t tester, what string, want, got any, opts ...cmp.Option) {
 	t.Helper()
 	if d := cmp.Diff(want, got, opts...); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)

@@ -79,7 +79,7 @@ func (s *Store) Each(ctx context.Context, f Filter) iter.Seq2[Restore, error] {
 // an id (at least 6 characters), or the newest one of the volume with this name or id.
 func (s *Store) Find(ctx context.Context, what string) (Restore, error) {
 	r, err := s.Get(ctx, what)
-	if err == nil || !errors.Is(err, ErrNotFound) {
+	if err == nil || !errors.Is(err, ErrNotFound) || what == "" { // "" is the name of volumes not seen yet
 		return r, err
 	}
 	const query = `SELECT ` + restoreColumns + ` FROM restores WHERE volume_name = $1 OR volume_id = $1 ORDER BY created_at DESC LIMIT 1`

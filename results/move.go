@@ -230,12 +230,13 @@ const (
 	doubtWindow     = 30 * time.Minute
 )
 
+const doubtsSQL = `SELECT count(*) FROM restores WHERE cloud = $1 AND state = 'in_doubt' AND state_since > $2`
+
 // tooManyDoubts pauses a cloud that leaves one restore after the other in doubt.
 // Nothing but a person can tell whether it is trustworthy again.
 func (t *txn) tooManyDoubts(row Restore) error {
 	var n int
-	const count = `SELECT count(*) FROM restores WHERE cloud = $1 AND state = 'in_doubt' AND state_since > $2`
-	if err := t.row(count, row.Cloud, micros(t.now.Add(-doubtWindow))).Scan(&n); err != nil || n < doubtsThatPause {
+	if err := t.row(doubtsSQL, row.Cloud, micros(t.now.Add(-doubtWindow))).Scan(&n); err != nil || n < doubtsThatPause {
 		return err
 	}
 	c, err := t.cloud(row.Cloud)

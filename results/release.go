@@ -118,8 +118,10 @@ func (t *txn) release(c Cloud, limit int) ([]Release, error) {
 	return out, nil
 }
 
+const queuedSQL = `SELECT count(*) FROM restores WHERE cloud = $1 AND state = 'queued'`
+
 func (t *txn) queued(cloud string) (n int, err error) {
-	err = t.row(`SELECT count(*) FROM restores WHERE cloud = $1 AND state = 'queued'`, cloud).Scan(&n)
+	err = t.row(queuedSQL, cloud).Scan(&n)
 	return n, err
 }
 

@@ -21,7 +21,7 @@ func Backoff(n int, floor time.Duration) time.Duration {
 		backoff.WithInitialInterval(backoffFirst),
 		backoff.WithMultiplier(backoffFactor),
 		backoff.WithRandomizationFactor(backoffJitter),
-		backoff.WithMaxInterval(backoffCap),
+		backoff.WithMaxInterval(backoffCap*2/3), // jitter comes on top: 40 s to 2 min
 		backoff.WithMaxElapsedTime(0),
 	)
 	wait := b.NextBackOff()

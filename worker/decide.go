@@ -35,7 +35,9 @@ type Ruling struct {
 
 // Policy is what a person may change about Decide. The zero value is the default.
 type Policy struct {
-	// Never lists statuses that are not retried though the default does, such as 501.
+	// Never lists statuses that are not retried though the default does, such as
+	// 501. Such an answer is observed like any other; what proves not executed is
+	// then failed instead of sent again.
 	Never []int
 }
 
@@ -152,8 +154,6 @@ var unsureCodes = []string{"VolumeBackup.0014", "VolumeBackup.0201", "VolumeBack
 	"VolumeBackup.0900", "Common.0011", "AutoBackup.9002"}
 
 var itemRules = []Rule{
-	{"a status listed in `retry.never`, such as 501", Refuse, "failed",
-		func(e *vbs.Error, p Policy) bool { return slices.Contains(p.Never, e.Status) }, advise("not_supported", "the cloud does not support this, and the settings say not to try again")},
 	{"404 for the backup or the volume; `VolumeBackup.0111/0207`", Refuse, "failed: it does not exist",
 		func(e *vbs.Error, _ Policy) bool {
 			return e.Status == 404 || isCode(e, "VolumeBackup.0111", "VolumeBackup.0207")

@@ -422,12 +422,10 @@ func TestEveryCodeWithEveryStatus(t *testing.T) {
 	codes := slices.Concat(unsureCodes, surelyRefused, []string{"", "VolumeBackup.0012", "VolumeBackup.0013", "VolumeBackup.0089", "VolumeBackup.0205", "VolumeBackup.0206",
 		"Common.0013", "AutoBackup.0003", "APIG.0301", "APIG.0308", "APIG.0101", "APIG.0201", "VolumeBackup.0200", "EVS.5404"})
 	for _, code := range codes {
-		for status := 100; status < 600; status++ {
-			for _, wait := range []string{"", "9"} {
-				a := fromVBS(status, code, "words").with("Retry-After", wait)
-				if e := a.parsed(); unprovenButDecided(e, Decide(e, Policy{})) {
-					t.Errorf("%d %s: %q though it may have been executed", status, code, Decide(e, Policy{}).Act)
-				}
+		for status := 200; status < 520; status++ {
+			e := fromVBS(status, code, "words").with("Retry-After", "9").parsed()
+			if r := Decide(e, Policy{}); unprovenButDecided(e, r) {
+				t.Errorf("%d %s: %q though it may have been executed", status, code, r.Act)
 			}
 		}
 	}

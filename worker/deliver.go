@@ -102,13 +102,8 @@ func (w *Worker) reject(ctx context.Context, d Delivery, reason string) error {
 // the permission, not the message: queued, by whatever message; waiting, only by
 // the producer's own first one, and only if nobody else's turn is before it.
 func (w *Worker) admit(ctx context.Context, row results.Restore, direct bool) (bool, error) {
-	switch {
-	case row.State == results.Queued:
-	case row.State == results.Waiting && direct && firstTime(row):
-		if due, err := w.Store.OthersDue(ctx, row); err != nil || due {
-			return false, errors.Join(err, w.letWait(ctx, row, &results.Refusal{Wait: results.WaitTurn, Reason: "others were due before it"}))
-		}
-	default:
+	mine := row.State == results.Queued || row.State == results.Waiting && direct && firstTime(row)
+	if !mine {
 		return false, nil
 	}
 	if !row.NotAfter.IsZero() && w.Store.Now().After(row.NotAfter) {
@@ -116,10 +111,23 @@ func (w *Worker) admit(ctx context.Context, row results.Restore, direct bool) (b
 			"ask again if it is still wanted: vbsrestore restore retry "+row.ID)
 	}
 	refusal, err := w.Store.Admits(ctx, row)
+	if err == nil && refusal == nil && row.State == results.Waiting {
+		refusal, err = w.queueUp(ctx, row)
+	}
 	if err != nil || refusal != nil {
 		return false, errors.Join(err, w.letWait(ctx, row, refusal))
 	}
 	return true, nil
+}
+
+// queueUp lets a row that comes straight from its producer wait behind those
+// that are due already.
+func (w *Worker) queueUp(ctx context.Context, row results.Restore) (*results.Refusal, error) {
+	due, err := w.Store.OthersDue(ctx, row)
+	if err != nil || !due {
+		return nil, err
+	}
+	return &results.Refusal{Wait: results.WaitTurn, Reason: "others were due before it"}, nil
 }
 
 // firstTime: never released, never tried, never sent back.

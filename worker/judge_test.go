@@ -144,7 +144,7 @@ var (
 	allVolumes = looks("available", "restoring-backup", "error", "error_restoring", "deleting", "in-use", "error_extending", "no such word")
 	allBackups = looks("available", "restoring", "error", "deleting", "creating")
 	allLags    = []time.Duration{-time.Second, 0, 2 * time.Second, 3 * time.Second, time.Minute, time.Minute + 1}
-	allAges    = []time.Duration{-time.Second, time.Minute, time.Minute + 1}
+	allAges    = []time.Duration{time.Minute, time.Minute + 1}
 	findings   = []worker.Finding{worker.Unread, worker.Clean, worker.Found}
 )
 

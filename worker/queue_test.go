@@ -2,6 +2,8 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -61,7 +63,7 @@ func (w *world) once(id string) {
 // TestBlipAtCompletion: Redis goes away just when the delivery wants to say that
 // it is done, for less and for more than a lease.
 func TestBlipAtCompletion(t *testing.T) {
-	for _, lasting := range []time.Duration{500 * time.Millisecond, 4 * time.Second, 15 * time.Second, 40 * time.Second} {
+	for _, lasting := range []time.Duration{4 * time.Second, 40 * time.Second} {
 		t.Run(lasting.String(), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, small(), func(t *testing.T, w *world) {
@@ -74,8 +76,34 @@ func TestBlipAtCompletion(t *testing.T) {
 				time.Sleep(lasting)
 				p.link.heal()
 				w.once(id)
-				if n, _ := w.redis.Get("asynq:{" + tasks.IntakeQueue(cloudName) + "}:processed"); lasting < 20*time.Second && n != "1" {
-					t.Errorf("the message was processed %s times, want once", n)
+			})
+		})
+	}
+}
+
+// TestBlipAtCompletionIsOneDelivery: asynq gives up a completion whose first try
+// failed, and the finished message would come again; ours is completed later. A
+// blip longer than the lease brings it again, and finds nothing to do.
+func TestBlipAtCompletionIsOneDelivery(t *testing.T) {
+	for lasting, most := range map[time.Duration]int64{500 * time.Millisecond: 1, 15 * time.Second: 1, 40 * time.Second: 2} {
+		t.Run(lasting.String(), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, small(), func(t *testing.T, w *world) {
+				w.late(10 * time.Second)
+				l := w.lone(t)
+				defer l.end()
+				id := w.ask(w.cloud.Pairs()[0])
+				w.posted()
+				time.Sleep(9800 * time.Millisecond)
+				l.link.cutOff()
+				time.Sleep(lasting)
+				l.link.heal()
+				time.Sleep(4 * time.Minute)
+				if n := l.count.delivered.Load(); n < 1 || n > most {
+					t.Errorf("delivered %d times, want at most %d", n, most)
+				}
+				if row := w.until(id, time.Second, results.Restoring); row.Attempt != 1 || w.cloud.Calls()["POST restore"] != 1 {
+					t.Errorf("%d attempts, calls %v, want one POST", row.Attempt, w.cloud.Calls())
 				}
 			})
 		})
@@ -95,6 +123,11 @@ func TestPartitionDuringThePOST(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		a.link.heal()
 		w.once(id)
+		attempts, err := w.store.Attempts(t.Context(), id)
+		must(t, err)
+		if got := attempts[0]; got.AnsweredAt.IsZero() || got.Answer.Status != http.StatusAccepted {
+			t.Errorf("the answer to the POST is %+v, want its 202 in spite of the lost lease", got.Answer)
+		}
 	})
 }
 
@@ -149,19 +182,20 @@ func TestShutdownWaitsForTheRunningPOST(t *testing.T) {
 type lone struct {
 	world *world
 	store *power
+	link  *link
 	count *commandCount
 	end   func()
 }
 
 func (w *world) lone(t *testing.T) *lone {
-	l := &lone{world: w, store: newPower(), count: &commandCount{}}
+	l := &lone{world: w, store: newPower(), link: &link{redis: w.redis}, count: &commandCount{}}
 	l.store.link = &link{redis: w.redis}
 	ctx, cancel := context.WithCancel(t.Context())
 	store, err := results.Open(ctx, w.url, results.Options{Unsynced: true, MustExist: true, Wrap: l.store.wrap})
 	must(t, err)
 	client, err := w.open(ctx, w.cloud)
 	must(t, err)
-	rdb, err := enqueue.Connect(enqueue.RedisOptions{URL: "redis://127.0.0.1:6379", Dialer: (&link{redis: w.redis}).dial})
+	rdb, err := enqueue.Connect(enqueue.RedisOptions{URL: "redis://127.0.0.1:6379", Dialer: l.link.dial})
 	must(t, err)
 	rdb.AddHook(l.count)
 	one, err := worker.New(ctx, worker.Config{Name: "lone", Store: store, Cloud: client, Log: w.log})
@@ -186,9 +220,9 @@ func (l *lone) away(gone bool) {
 	l.store.dead = gone
 }
 
-// A commandCount counts commands; a loop without a pause is slowed down, as virtual
-// time would stand still for it.
-type commandCount struct{ n atomic.Int64 }
+// A commandCount counts commands, and the messages that they delivered. A loop
+// without a pause is slowed down, as virtual time would stand still for it.
+type commandCount struct{ n, delivered atomic.Int64 }
 
 func (*commandCount) DialHook(n redis.DialHook) redis.DialHook { return n }
 func (c *commandCount) ProcessHook(n redis.ProcessHook) redis.ProcessHook {
@@ -196,9 +230,23 @@ func (c *commandCount) ProcessHook(n redis.ProcessHook) redis.ProcessHook {
 		if c.n.Add(1) > 10_000 {
 			time.Sleep(time.Second)
 		}
-		return n(ctx, cmd)
+		err := n(ctx, cmd)
+		if err == nil && isDequeue(cmd.Args()) {
+			c.delivered.Add(1)
+		}
+		return err
 	}
 }
+
+// isDequeue recognises asynq's script that takes a message: its first key is the
+// list of pending ones. It gives nil, an error of go-redis, when there is none.
+func isDequeue(args []any) bool {
+	if len(args) < 4 || !strings.HasPrefix(fmt.Sprint(args[0]), "eval") {
+		return false
+	}
+	return strings.HasSuffix(fmt.Sprint(args[3]), "}:pending")
+}
+
 func (*commandCount) ProcessPipelineHook(n redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return n
 }
@@ -211,7 +259,7 @@ func TestStoreAway(t *testing.T) {
 		defer l.end()
 		l.away(true)
 		id := w.ask(w.cloud.Pairs()[0])
-		time.Sleep(10 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		if n := w.cloud.Calls()["POST restore"]; n != 0 || len(w.messages()) != 1 {
 			t.Errorf("without a store: %d POSTs, messages %v, want none and the one", n, w.messages())
 		}

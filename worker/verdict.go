@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/vbsrestore/vbsrestore/results"
 )
@@ -96,10 +99,7 @@ func (x *Watcher) nothingNew(ctx context.Context, r results.Watch, s sight, e Ev
 
 // notExecuted: proven untouched. Back off and try again, while the budget lasts.
 func (w *Worker) notExecuted(r results.Watch, e Evidence, ambiguous string, m *results.Move) {
-	what := "never sent, or never seen by the cloud"
-	if !r.Last.AnsweredAt.IsZero() {
-		what = fmt.Sprintf("the answer was %d %s", r.Last.Answer.Status, r.Last.Answer.Message)
-	}
+	what := answerInWords(r.Last)
 	m.Costs = r.Last.Outcome != string(Busy)
 	m.Unproven, m.Outcome, m.Kind = !e.CinderEnded, "not executed", "not executed"
 	switch {
@@ -107,6 +107,10 @@ func (w *Worker) notExecuted(r results.Watch, e Evidence, ambiguous string, m *r
 		m.To, m.Kind, m.Costs = results.InDoubt, "in doubt", false
 		m.Reason = "volume and backup are untouched (" + what + "), and the settings of this cloud want a person to decide"
 		m.Advice = "look at the evidence: vbsrestore restore resolve " + r.ID
+	case slices.Contains(w.Policy.Never, r.Last.Answer.Status) && r.Last.Answer.Status != 0:
+		m.To, m.FailClass = results.Failed, "not_supported"
+		m.Reason = "not executed, and not to be tried again by the settings (retry.never): " + what
+		m.Advice = "the volume is untouched; ask the cloud's operator, then: vbsrestore restore retry " + r.ID
 	case m.Costs && r.Spent+1 >= w.Budget:
 		m.To, m.FailClass = results.Failed, "gave_up"
 		m.Reason = fmt.Sprintf("gave up after %d POSTs, none of which was executed; the last: %s", r.Spent+1, what)
@@ -116,6 +120,18 @@ func (w *Worker) notExecuted(r results.Watch, e Evidence, ambiguous string, m *r
 		m.Reason = "attempt " + fmt.Sprint(r.Attempt) + " was not executed (" + what + "): volume and backup are untouched"
 		m.NotBefore = w.Store.Now().Add(Backoff(r.Attempt, r.Last.Answer.RetryAfter))
 	}
+}
+
+func answerInWords(a results.Attempt) string {
+	switch {
+	case a.AnsweredAt.IsZero():
+		return "never sent, or never seen by the cloud"
+	case a.Answer.Status == 0:
+		return "no answer came: " + a.Answer.Message
+	case strings.HasPrefix(a.Answer.Message, strconv.Itoa(a.Answer.Status)):
+		return "the answer was " + a.Answer.Message
+	}
+	return fmt.Sprintf("the answer was %d %s", a.Answer.Status, a.Answer.Message)
 }
 
 // keepDoubt: the row is no longer posting, so only a person may send it again;

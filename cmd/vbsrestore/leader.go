@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +24,9 @@ const (
 
 // cloudLeader does what one worker does for all that serve a cloud: it watches
 // restores that run, releases those whose turn it is, and tends the cloud.
-func cloudLeader(w *worker.Worker, rdb redis.UniversalClient) *dispatch.Leader {
-	term := &shownTerm{rdb: rdb, store: w.Store}
+// lost is called if Redis turns out to be another store's by now.
+func cloudLeader(w *worker.Worker, rdb redis.UniversalClient, lost func(error)) *dispatch.Leader {
+	term := &shownTerm{rdb: rdb, store: w.Store, lost: lost}
 	d := &dispatch.Dispatcher{Store: w.Store, Queue: enqueue.New(rdb, enqueue.Options{}), Cloud: w.Cloud.Name(), Log: w.Log}
 	return &dispatch.Leader{Store: w.Store, Lease: "cloud:" + w.Cloud.Name(), Holder: w.Name, Log: w.Log,
 		Fit: w.Healthy, Elected: term.elected,
@@ -32,8 +34,8 @@ func cloudLeader(w *worker.Worker, rdb redis.UniversalClient) *dispatch.Leader {
 }
 
 // mainLeader does what concerns no cloud: it numbers the events.
-func mainLeader(store *results.Store, name string, rdb redis.UniversalClient, log zerolog.Logger) *dispatch.Leader {
-	term := &shownTerm{rdb: rdb, store: store}
+func mainLeader(store *results.Store, name string, rdb redis.UniversalClient, log zerolog.Logger, lost func(error)) *dispatch.Leader {
+	term := &shownTerm{rdb: rdb, store: store, lost: lost}
 	return &dispatch.Leader{Store: store, Lease: "main", Holder: name, Log: log, Elected: term.elected,
 		Loops: []dispatch.Loop{numberEvents(store, log), term.run}}
 }
@@ -79,6 +81,7 @@ func numberEvents(store *results.Store, log zerolog.Logger) dispatch.Loop {
 type shownTerm struct {
 	rdb   redis.UniversalClient
 	store *results.Store
+	lost  func(error)
 	term  atomic.Int64
 }
 
@@ -86,7 +89,10 @@ func (s *shownTerm) elected(l results.Lease) { s.term.Store(l.Term) }
 
 func (s *shownTerm) run(ctx context.Context, beat func()) error {
 	for {
-		_ = worker.ShowTerm(ctx, s.rdb, s.store, s.term.Load()) // shown again soon; the dispatcher tells when Redis is away
+		// Other errors pass: it is shown again soon, and asynq tells that Redis is away.
+		if err := worker.ShowTerm(ctx, s.rdb, s.store, s.term.Load()); errors.Is(err, worker.ErrOtherStore) {
+			s.lost(err)
+		}
 		beat()
 		if !pause(ctx, showEvery) {
 			return nil

@@ -121,10 +121,11 @@ func (v *cloudView) atRest() bool {
 	return v.Error == "" && v.Volume != nil && v.Backup != nil && v.Volume.Status == "available" && v.Backup.Status == "available" && len(v.Volume.Servers) == 0
 }
 
-// judge asks the watcher's own judgement, with all patience granted. It reads
+// judge asks the watcher's own judgement, with all patience granted but for a
+// restore that runs, which may go on running. It reads
 // "gone" as final: the person looks at it in peace.
 func (v *cloudView) judge(r results.Restore, last results.Attempt) worker.Verdict {
-	ev := worker.Evidence{Accepted: r.Accepted || r.SeenRunning, Seen: r.SeenRunning, LateEnough: true, Settled: true, PastDeadline: true, PastTwice: true,
+	ev := worker.Evidence{Accepted: r.Accepted || r.SeenRunning, Seen: r.SeenRunning, LateEnough: true, Settled: true, PastDeadline: true,
 		Volume: worker.Look{Gone: worker.GoneSure}, Backup: worker.Look{Gone: worker.GoneSure},
 		Messages: max(v.messages, worker.Clean), Siblings: worker.Clean}
 	if v.Volume != nil {

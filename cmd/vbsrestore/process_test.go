@@ -109,32 +109,26 @@ func hangingCloud(t *testing.T, dir, redis string) (vars []string) {
 	return vars
 }
 
-// A POST hangs: the first signal waits for it, the second does not, and the next
-// worker finds out by looking at the cloud what became of it.
-func TestTheSecondSignalLeavesAtOnceAndNothingIsDoubled(t *testing.T) {
+// A POST hangs: the first signal waits for it, the second does not. What was
+// begun is in the store all the same, for the watcher of the next worker.
+func TestTheSecondSignalLeavesAtOnce(t *testing.T) {
 	redis, dir := newRedis(t), t.TempDir()
 	vars := hangingCloud(t, dir, redis.url(0))
-	args := []string{"worker", "--log", "json", "--level", "debug"}
+	args := []string{"worker", "--log", "json"}
 	if redis.mini {
 		args = append(args, "--i-know")
 	}
-	first := start(t, dir, vars, args...)
-	first.says(t, `"message":"recorded"`)
+	w := start(t, dir, vars, args...)
+	w.says(t, `"message":"recorded"`)
 	awaitState(t, dir, vars, "posting")
-	first.signal(t, syscall.SIGTERM)
-	first.says(t, "finishing what is under way")
-	first.says(t, "no longer leading")
-	first.signal(t, os.Interrupt)
-	if code := first.code(t); code != 130 {
+	w.signal(t, syscall.SIGTERM)
+	w.says(t, "finishing what is under way")
+	w.says(t, "no longer leading")
+	w.signal(t, os.Interrupt)
+	if code := w.code(t); code != 130 {
 		t.Errorf("exit code %d after the second signal, want 130", code)
 	}
-
-	second := start(t, dir, vars, args...)
-	second.says(t, `"state":"succeeded","attempt":1`)
-	second.signal(t, syscall.SIGTERM)
-	if code := second.code(t); code != 0 {
-		t.Errorf("exit code %d after SIGTERM, want 0", code)
-	}
+	awaitState(t, dir, vars, "posting")
 }
 
 // awaitState asks until the one restore is in a state.

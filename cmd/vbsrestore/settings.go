@@ -189,8 +189,8 @@ func (s *settings) check() error {
 		return usagef("retry.budget %d: a restore needs at least 1 POST", s.Retry.Budget)
 	}
 	for _, status := range s.Retry.Never {
-		if status < 400 || status > 599 {
-			return usagef("retry.never %d: not a status of a failed request (400 to 599)", status)
+		if status != 501 && status != 505 {
+			return usagef("retry.never %d: only 501 and 505 can be there; after any other status the cloud may be restoring all the same", status)
 		}
 	}
 	return s.checkClouds()

@@ -59,13 +59,17 @@ func (c *crew) bindOnce(ctx context.Context) error {
 	}
 	behind, err := worker.Bind(ctx, c.rdb, c.store)
 	if errors.Is(err, worker.ErrOtherStore) {
-		return &refusal{hint(err, "two stores on one Redis would restore twice: use the other store, or a Redis (or database number) of its own")}
+		return &refusal{otherStore(err)}
 	}
 	if err == nil && behind {
 		c.log.Error().Str("hint", "look at the volumes, then: vbsrestore cloud resume NAME --reason …").
 			Msg("all clouds are paused: the store is older than what redis has seen of it, so it lost commits")
 	}
 	return err
+}
+
+func otherStore(err error) error {
+	return hint(err, "two stores on one Redis would restore twice: use the other store, or a Redis (or database number) of its own")
 }
 
 // login opens a cloud, waiting while it cannot be reached. It returns nil and

@@ -119,7 +119,7 @@ func (c *crew) work(ctx context.Context, logins []vbs.Cloud) error {
 	}
 	c.hands.Go(func() {
 		if c.awaitBound(ctx) {
-			c.end(ctx, mainLeader(c.store, c.name, c.rdb, c.log).Run(ctx))
+			c.end(ctx, mainLeader(c.store, c.name, c.rdb, c.log, c.lost).Run(ctx))
 		}
 	})
 	<-ctx.Done()
@@ -137,6 +137,9 @@ func (c *crew) end(ctx context.Context, err error) {
 		c.failed(err)
 	}
 }
+
+// lost ends the worker because Redis is another store's by now.
+func (c *crew) lost(err error) { c.failed(otherStore(err)) }
 
 func (c *crew) awaitBound(ctx context.Context) bool {
 	select {
@@ -170,7 +173,7 @@ func (c *crew) serve(ctx context.Context, login vbs.Cloud) error {
 	c.log.Info().Str("cloud", client.Name()).Str("project", client.ProjectID()).Str("backups", client.BackupURL()).Msg("cloud is served")
 	var lead sync.WaitGroup
 	defer lead.Wait()
-	lead.Go(func() { c.end(ctx, cloudLeader(w, c.rdb).Run(ctx)) })
+	lead.Go(func() { c.end(ctx, cloudLeader(w, c.rdb, c.lost).Run(ctx)) })
 	return c.take(ctx, w)
 }
 
