@@ -340,6 +340,7 @@ func won(t *testing.T, errs []error, loser results.Wait) (n int) {
 }
 
 func TestFiftyClaimsOfOneRow(t *testing.T) {
+	t.Parallel()
 	over := stores(t, 4, 0)
 	row := record(t, over[0], request(1))
 	rows := make([]results.Restore, 50)
@@ -356,6 +357,7 @@ func TestFiftyClaimsOfOneRow(t *testing.T) {
 }
 
 func TestClaimsNeverExceedTheCap(t *testing.T) {
+	t.Parallel()
 	over := stores(t, 4, 5)
 	var rows []results.Restore
 	for n := 1; n <= 40; n++ {
@@ -370,6 +372,7 @@ func TestClaimsNeverExceedTheCap(t *testing.T) {
 }
 
 func TestClaimsOfOneVolume(t *testing.T) {
+	t.Parallel()
 	over := stores(t, 4, 0)
 	var rows []results.Restore
 	for n := 1; n <= 20; n++ {

@@ -30,9 +30,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// inBubble runs f with a fresh store of one cloud without cap and pace, in fake time.
+// inBubble runs f with a fresh store of one cloud without cap and pace, in fake
+// time and beside the other tests.
 func inBubble(t *testing.T, f func(*testing.T, *results.Store)) {
 	t.Helper()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, newURL(t), results.Options{})
 		ensureCloud(t, s, 0, 0)

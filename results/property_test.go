@@ -3,12 +3,8 @@ package results_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -28,21 +24,15 @@ type model struct {
 }
 
 func TestAnyOrderOfOperations(t *testing.T) {
-	folder, arrows := t.TempDir(), table()
-	synctest.Test(t, func(t *testing.T) {
-		run := 0
+	arrows := table()
+	inBubble(t, func(t *testing.T, s *results.Store) {
+		used := false
 		rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) { // without Deadline, which a bubble does not allow
-			run++
-			path := filepath.Join(folder, fmt.Sprintf("%d.db", run))
-			s, err := results.Open(context.Background(), urlOf(path), results.Options{Unsynced: true})
-			if err != nil {
-				rt.Fatal(err)
+			if used {
+				empty(t, s)
 			}
-			defer os.Remove(path)
-			defer s.Close()
-			if _, err := s.EnsureCloud(context.Background(), cloud); err != nil {
-				rt.Fatal(err)
-			}
+			used = true
+			ensureCloud(t, s, 15, 5)
 			m := &model{store: s, won: map[string]int{}, table: arrows}
 			rt.Repeat(map[string]func(*rapid.T){
 				"": m.check, "record": m.record, "claim": m.claim, "move": m.move, "move on": m.moveOn, "release": m.release,
@@ -50,6 +40,12 @@ func TestAnyOrderOfOperations(t *testing.T) {
 			})
 		})
 	})
+}
+
+// empty takes everything out of a store.
+func empty(t *testing.T, s *results.Store) {
+	t.Helper()
+	tamper(t, s, `DELETE FROM restores; DELETE FROM attempts; DELETE FROM events; DELETE FROM clouds`)
 }
 
 var ctx = context.Background()

@@ -10,8 +10,7 @@ import (
 // constants, and preparing costs more than running them.
 type reader struct {
 	db    *sql.DB
-	mu    sync.Mutex
-	stmts map[string]*sql.Stmt
+	stmts sync.Map // query text → *sql.Stmt
 }
 
 func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
@@ -30,27 +29,27 @@ func (s *Store) queryRow(ctx context.Context, query string, args ...any) scanner
 	return stmt.QueryRowContext(ctx, args...)
 }
 
+// prepared returns the statement of a query, preparing it at most a few times.
+// No lock is held meanwhile: a slow database must not make others wait.
 func (r *reader) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s := r.stmts[query]; s != nil {
-		return s, nil
+	if s, ok := r.stmts.Load(query); ok {
+		return s.(*sql.Stmt), nil
 	}
 	s, err := r.db.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	r.stmts[query] = s
+	if first, there := r.stmts.LoadOrStore(query, s); there {
+		s.Close()
+		return first.(*sql.Stmt), nil
+	}
 	return s, nil
 }
 
 // close closes the statements with their database.
 func (r *reader) close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.stmts {
-		s.Close()
+	for _, s := range r.stmts.Range {
+		s.(*sql.Stmt).Close()
 	}
-	r.stmts = map[string]*sql.Stmt{}
 	return r.db.Close()
 }

@@ -66,7 +66,7 @@ func Open(ctx context.Context, storeURL string, o Options) (*Store, error) {
 	}
 	s := &Store{url: storeURL}
 	s.writes = openSQLite(writeDSN(path, o.Unsynced), 1, o.Wrap)
-	s.reader = reader{db: openSQLite(readDSN(path), 4, o.Wrap), stmts: map[string]*sql.Stmt{}}
+	s.reader.db = openSQLite(readDSN(path), 4, o.Wrap)
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", storeURL, err), s.closeDatabases())
 	}

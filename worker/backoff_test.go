@@ -21,11 +21,11 @@ func TestBackoffBounds(t *testing.T) {
 		{5, 8 * time.Second, 24 * time.Second},
 		{6, 16 * time.Second, 48 * time.Second},
 		{7, 32 * time.Second, 96 * time.Second},
-		{8, time.Minute, 2 * time.Minute}, // from here on the cap
-		{9, time.Minute, 2 * time.Minute},
-		{20, time.Minute, 2 * time.Minute},
-		{21, time.Minute, 2 * time.Minute},
-		{1 << 30, time.Minute, 2 * time.Minute},
+		{8, 40 * time.Second, 2 * time.Minute}, // from here on the cap
+		{9, 40 * time.Second, 2 * time.Minute},
+		{20, 40 * time.Second, 2 * time.Minute},
+		{21, 40 * time.Second, 2 * time.Minute},
+		{1 << 30, 40 * time.Second, 2 * time.Minute},
 	} {
 		t.Run(fmt.Sprint(row.n), func(t *testing.T) {
 			for range 300 {
@@ -57,18 +57,23 @@ func TestBackoffFloor(t *testing.T) {
 }
 
 // TestBackoffSpreads: a thousand rows that failed together must not come back
-// together. Each fifth of the range gets its share.
+// together, at the cap neither. Each fifth of the range gets its share.
 func TestBackoffSpreads(t *testing.T) {
+	for n, low := range map[int]time.Duration{5: 8 * time.Second, 12: 40 * time.Second} {
+		spreads(t, n, low, 3*low)
+	}
+}
+
+func spreads(t *testing.T, n int, low, high time.Duration) {
 	const draws = 5000
-	low, width := 8*time.Second, 16*time.Second // of n = 5
 	var share [5]int
 	for range draws {
-		i := int((Backoff(5, 0) - low) * 5 / width)
-		share[min(i, 4)]++
+		i := int((Backoff(n, 0) - low) * 5 / (high - low))
+		share[max(0, min(i, 4))]++
 	}
-	for i, n := range share { // expected 1000 ± 28; twelve times that is no accident
-		if n < draws/5-340 || n > draws/5+340 {
-			t.Errorf("fifth %d of the range gets %d of %d draws: %v", i, n, draws, share)
+	for i, got := range share { // expected 1000 ± 28; twelve times that is no accident
+		if got < draws/5-340 || got > draws/5+340 {
+			t.Errorf("after %d tries fifth %d of the range gets %d of %d draws: %v", n, i, got, draws, share)
 		}
 	}
 }

@@ -68,8 +68,8 @@ func fromKeystone(status int, title string) wireAnswer {
 }
 
 // rulingOf leaves the advice out: it is prose.
-func rulingOf(err error, p Policy) Ruling {
-	r := Decide(err, p)
+func rulingOf(err error) Ruling {
+	r := Decide(err)
 	r.Advice = ""
 	return r
 }
@@ -161,13 +161,13 @@ func TestEveryStatusOfThePage(t *testing.T) {
 		}
 		for _, row := range page[status] {
 			t.Run(fmt.Sprintf("%d %s", status, row.by), func(t *testing.T) {
-				if diff := cmp.Diff(row.want, rulingOf(row.got.parsed(), Policy{})); diff != "" {
+				if diff := cmp.Diff(row.want, rulingOf(row.got.parsed())); diff != "" {
 					t.Errorf("ruling (-want +got):\n%s", diff)
 				}
 			})
 		}
 	}
-	if diff := cmp.Diff(Ruling{Act: Accept, Costs: true}, rulingOf(nil, Policy{})); diff != "" {
+	if diff := cmp.Diff(Ruling{Act: Accept, Costs: true}, rulingOf(nil)); diff != "" {
 		t.Errorf("202 (-want +got):\n%s", diff)
 	}
 }
@@ -223,7 +223,7 @@ func TestDecideOtherAnswers(t *testing.T) {
 		"wrapped":                    {fmt.Errorf("deliver: %w", fromHTML(504).parsed()), looked},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(row.want, rulingOf(row.got, Policy{})); diff != "" {
+			if diff := cmp.Diff(row.want, rulingOf(row.got)); diff != "" {
 				t.Errorf("ruling (-want +got):\n%s", diff)
 			}
 		})
@@ -259,7 +259,7 @@ func TestDecideServiceCodes(t *testing.T) {
 		for i, status := range []int{400, 500} {
 			t.Run(fmt.Sprintf("%s with %d", code, status), func(t *testing.T) {
 				for _, a := range []wireAnswer{fromVBS(status, code, "words"), fromAPIG(status, code, "words")} {
-					if diff := cmp.Diff(rulings[i], rulingOf(a.parsed(), Policy{})); diff != "" {
+					if diff := cmp.Diff(rulings[i], rulingOf(a.parsed())); diff != "" {
 						t.Errorf("ruling of %s (-want +got):\n%s", a.body, diff)
 					}
 				}
@@ -271,7 +271,7 @@ func TestDecideServiceCodes(t *testing.T) {
 // TestTheSameNumberOfAnotherService: the digits alone say nothing.
 func TestTheSameNumberOfAnotherService(t *testing.T) {
 	for _, code := range []string{"AutoBackup.0206", "AutoBackup.0209", "VolumeBackup.0003", "EVS.0042"} {
-		if diff := cmp.Diff(refused, rulingOf(fromVBS(400, code, "words").parsed(), Policy{})); diff != "" {
+		if diff := cmp.Diff(refused, rulingOf(fromVBS(400, code, "words").parsed())); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", code, diff)
 		}
 	}
@@ -280,7 +280,6 @@ func TestTheSameNumberOfAnotherService(t *testing.T) {
 // TestNoRuleIsUnreachable has an answer for each row of the table, decided by
 // that row and by none before it.
 func TestNoRuleIsUnreachable(t *testing.T) {
-	never := Policy{Never: []int{501}}
 	answers := []*vbs.Error{
 		{Executed: vbs.ExecutedNo, TooLate: true},
 		{Executed: vbs.ExecutedNo, Cert: true},
@@ -294,7 +293,6 @@ func TestNoRuleIsUnreachable(t *testing.T) {
 		fromHTML(404).parsed(),
 		fromHTML(409).parsed(),
 		fromVBS(500, "VolumeBackup.0014", "Failed to submit the task.").parsed(),
-		fromHTML(501).parsed(),
 		fromCinder(404, "itemNotFound", "Backup b could not be found.").parsed(),
 		fromCinder(400, "badRequest", "Invalid volume: volume size 1 is too small to restore backup of size 2.").parsed(),
 		fromHTML(413).parsed(),
@@ -308,7 +306,7 @@ func TestNoRuleIsUnreachable(t *testing.T) {
 	}
 	decided := map[int]bool{0: true}
 	for _, e := range answers {
-		i := slices.IndexFunc(rules, func(r Rule) bool { return r.match != nil && r.match(e, never) })
+		i := slices.IndexFunc(rules, func(r Rule) bool { return r.match != nil && r.match(e) })
 		if decided[i] {
 			t.Errorf("%v is decided by rule %d, as another answer is", e, i)
 		}
@@ -335,19 +333,6 @@ func TestRulesThatPauseOrRefuseGiveAdvice(t *testing.T) {
 		if needed := r.Act == Refuse || r.Act == PauseAll; advised != needed {
 			t.Errorf("%s: class %q, advice %q", r.Answer, got.Class, got.Advice)
 		}
-	}
-}
-
-func TestPolicyNever(t *testing.T) {
-	never := Policy{Never: []int{501}}
-	if diff := cmp.Diff(Ruling{Act: Refuse, Class: "not_supported"}, rulingOf(fromHTML(501).parsed(), never)); diff != "" {
-		t.Errorf("501 with never 501 (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(looked, rulingOf(fromHTML(500).parsed(), never)); diff != "" {
-		t.Errorf("500 with never 501 (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(Ruling{Act: Accept, Costs: true}, rulingOf(nil, Policy{Never: []int{0, 202}})); diff != "" {
-		t.Errorf("202 with never 202 (-want +got):\n%s", diff)
 	}
 }
 
@@ -404,7 +389,7 @@ func FuzzDecide(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, contentType, requestID, retryAfter string, body []byte) {
 		h := http.Header{"Content-Type": {contentType}, "X-Compute-Request-Id": {requestID}, "Retry-After": {retryAfter}}
 		e := vbs.ParseAnswer("restore", status, h, body)
-		r := Decide(e, Policy{})
+		r := Decide(e)
 		if unprovenButDecided(e, r) {
 			t.Errorf("%q though it may have been executed: %+v", r.Act, e)
 		}
@@ -424,7 +409,7 @@ func TestEveryCodeWithEveryStatus(t *testing.T) {
 	for _, code := range codes {
 		for status := 200; status < 520; status++ {
 			e := fromVBS(status, code, "words").with("Retry-After", "9").parsed()
-			if r := Decide(e, Policy{}); unprovenButDecided(e, r) {
+			if r := Decide(e); unprovenButDecided(e, r) {
 				t.Errorf("%d %s: %q though it may have been executed", status, code, r.Act)
 			}
 		}

@@ -138,6 +138,7 @@ func (w *world) refusing(status int, onlyRestores bool) *atomic.Bool {
 // TestCredentialsRefusedForLong: one wrong password fails no restore. The cloud
 // is paused by verdict, asked again ever more seldom, and goes on by itself.
 func TestCredentialsRefusedForLong(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		shut := w.refusing(http.StatusUnauthorized, false)
 		w.start()
@@ -179,6 +180,7 @@ func TestCredentialsRefusedForLong(t *testing.T) {
 // wrong role must not use up ten restores: each is tried once at most per probe,
 // none fails, and no budget is spent.
 func TestForbiddenRestoresSpendNothing(t *testing.T) {
+	t.Parallel()
 	bubble(t, simulator.Config{Volumes: 10, Seed: 5, GiBPerSecond: 10}, func(t *testing.T, w *world) {
 		shut := w.refusing(http.StatusForbidden, true)
 		shut.Store(true)
@@ -213,6 +215,7 @@ func TestForbiddenRestoresSpendNothing(t *testing.T) {
 
 // TestAPersonsPauseIsNotProbedAway: what a person stopped, only a person starts.
 func TestAPersonsPauseIsNotProbedAway(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		_, err := w.store.Pause(t.Context(), cloudName, "ann", "maintenance")
 		must(t, err)
@@ -234,6 +237,7 @@ func TestAPersonsPauseIsNotProbedAway(t *testing.T) {
 // TestARequestForAnotherProject is refused before anything is sent: the ids of
 // one project mean nothing in another.
 func TestARequestForAnotherProject(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		w.start()
 		r := w.request(w.cloud.Pairs()[0])
@@ -253,6 +257,7 @@ func TestARequestForAnotherProject(t *testing.T) {
 // TestEveryPOSTIsATimeout: the cloud executes nothing and answers nothing but
 // 504. The budget ends it, with the truth.
 func TestEveryPOSTIsATimeout(t *testing.T) {
+	t.Parallel()
 	always504 := simulator.Rule{Match: "POST restore", P: 1, Fault: simulator.Fault{Kind: simulator.Answer, Status: 504, Form: simulator.HTML}}
 	bubble(t, simulator.Config{Volumes: 1, Seed: 3, Faults: simulator.Faults{Rules: []simulator.Rule{always504}}}, func(t *testing.T, w *world) {
 		w.config = func(c *worker.Config) { c.Budget = 3 }
@@ -262,4 +267,29 @@ func TestEveryPOSTIsATimeout(t *testing.T) {
 			t.Errorf("class %q after %d POSTs, %d spent, want gave_up after the budget of 3\n%s", r.FailClass, r.Attempt, r.Spent, w.story(r.ID))
 		}
 	})
+}
+
+// TestNeverRetried: a status that the settings do not retry ends the restore only
+// when the cloud shows that it did nothing.
+func TestNeverRetried(t *testing.T) {
+	for name, row := range map[string]struct {
+		kind       simulator.Kind
+		want       results.State
+		executions int
+	}{
+		"not executed": {simulator.Answer, results.Failed, 0},
+		"executed":     {simulator.AnswerAfter, results.Succeeded, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, small(), func(t *testing.T, w *world) {
+				w.config = func(c *worker.Config) { c.Policy = worker.Policy{Never: []int{504}} }
+				w.cloud.Script("POST restore", simulator.Fault{Kind: row.kind, Status: 504, Form: simulator.HTML})
+				w.start()
+				if r := w.want(w.ask(w.cloud.Pairs()[0]), row.want, row.executions); r.Attempt != 1 {
+					t.Errorf("%d POSTs, want one\n%s", r.Attempt, w.story(r.ID))
+				}
+			})
+		})
+	}
 }

@@ -113,6 +113,7 @@ func TestBlipAtCompletionIsOneDelivery(t *testing.T) {
 // TestPartitionDuringThePOST: a worker is cut off from Redis while its POST runs,
 // its lease ends and another gets the message. The state in the store stops it.
 func TestPartitionDuringThePOST(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		w.late(50 * time.Second)
 		a := w.start()
@@ -134,6 +135,7 @@ func TestPartitionDuringThePOST(t *testing.T) {
 // TestCrashDuringThePOST: kill -9 while the POST runs. Its answer is lost, the
 // message comes again, and the restore is found running.
 func TestCrashDuringThePOST(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		w.late(20 * time.Second)
 		a := w.start()
@@ -149,6 +151,7 @@ func TestCrashDuringThePOST(t *testing.T) {
 // TestShutdownWaitsForTheRunningPOST: SIGTERM in mid-POST takes nothing new, and
 // ends only when the answer is stored.
 func TestShutdownWaitsForTheRunningPOST(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		w.late(40 * time.Second)
 		a := w.start()
@@ -254,6 +257,7 @@ func (*commandCount) ProcessPipelineHook(n redis.ProcessPipelineHook) redis.Proc
 // TestStoreAway: without the store nothing may be done and nothing be lost: the
 // message comes again until it is recorded.
 func TestStoreAway(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		l := w.lone(t)
 		defer l.end()
@@ -277,6 +281,7 @@ func TestStoreAway(t *testing.T) {
 
 // TestRedisRefusingEverythingDoesNotSpin: instant errors are met with patience.
 func TestRedisRefusingEverythingDoesNotSpin(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		l := w.lone(t)
 		defer l.end()
@@ -296,6 +301,7 @@ func TestRedisRefusingEverythingDoesNotSpin(t *testing.T) {
 // TestMessagesThatAreNone: what cannot be read is kept with the reason, once, and
 // does not come again.
 func TestMessagesThatAreNone(t *testing.T) {
+	t.Parallel()
 	bubble(t, small(), func(t *testing.T, w *world) {
 		l := w.lone(t)
 		defer l.end()

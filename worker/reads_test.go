@@ -99,6 +99,7 @@ func within(t *testing.T, what string, got, low, high int) {
 
 // TestReadsHoldThePaceOfTheFleet: two processes share one rate.
 func TestReadsHoldThePaceOfTheFleet(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 10)
 		n := passes(t, 10*time.Second, 2, p.reads().watcher, p.reads().watcher)
@@ -109,6 +110,7 @@ func TestReadsHoldThePaceOfTheFleet(t *testing.T) {
 // TestReadsOfDeliveriesLeaveTheWatcherItsShare: deliveries alone never use the
 // whole rate up, so that the watcher finds a place however many they are.
 func TestReadsOfDeliveriesLeaveTheWatcherItsShare(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 10)
 		n := passes(t, 10*time.Second, 3, p.reads().delivery, p.reads().delivery)
@@ -129,6 +131,7 @@ func TestReadsOfDeliveriesLeaveTheWatcherItsShare(t *testing.T) {
 
 // TestReadsFollowTheStore: a changed rate counts within a second, without restart.
 func TestReadsFollowTheStore(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(t, 2)
 		r := p.reads()

@@ -32,7 +32,7 @@ func (w *Worker) settle(ctx context.Context, row results.Restore, a vbs.Accepted
 }
 
 func (w *Worker) settlement(row results.Restore, a vbs.Accepted, err error) results.Move {
-	ruling := Decide(err, w.Policy)
+	ruling := Decide(err)
 	m := results.Move{ID: row.ID, From: []results.State{results.Posting}, Attempt: row.Attempt, Actor: w.Name, Outcome: string(ruling.Act),
 		Answer: answerOf(a, err), Costs: ruling.Costs, Kind: string(ruling.Act),
 		Effect: results.Effect{Slow: ruling.Slow, Hold: ruling.Hold}}

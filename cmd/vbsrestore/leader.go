@@ -20,6 +20,8 @@ const (
 	numberEvery = time.Second
 	numberMost  = 1000
 	showEvery   = 30 * time.Second
+
+	showPatience = 5 * time.Second
 )
 
 // cloudLeader does what one worker does for all that serve a cloud: it watches
@@ -90,7 +92,7 @@ func (s *shownTerm) elected(l results.Lease) { s.term.Store(l.Term) }
 func (s *shownTerm) run(ctx context.Context, beat func()) error {
 	for {
 		// Other errors pass: it is shown again soon, and asynq tells that Redis is away.
-		if err := worker.ShowTerm(ctx, s.rdb, s.store, s.term.Load()); errors.Is(err, worker.ErrOtherStore) {
+		if err := s.show(ctx); errors.Is(err, worker.ErrOtherStore) {
 			s.lost(err)
 		}
 		beat()
@@ -98,6 +100,13 @@ func (s *shownTerm) run(ctx context.Context, beat func()) error {
 			return nil
 		}
 	}
+}
+
+// show survives the end of a very short term, which was one all the same.
+func (s *shownTerm) show(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), showPatience)
+	defer cancel()
+	return worker.ShowTerm(ctx, s.rdb, s.store, s.term.Load())
 }
 
 // pause waits, and reports whether ctx goes on.
