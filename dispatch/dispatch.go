@@ -34,20 +34,23 @@ type Dispatcher struct {
 	Every time.Duration
 }
 
-// Run releases until ctx ends; beat is called after each round that worked.
+// Run releases until ctx ends. beat is called after each round in which the
+// store answered: without the queue nothing can be released by anybody, which is
+// no reason to give the lease up.
 func (d *Dispatcher) Run(ctx context.Context, beat func()) error {
 	every, down := d.Every, false
 	if every == 0 {
 		every = releaseEvery
 	}
 	for {
-		n, err := d.Release(ctx)
-		down = d.note(ctx, err, down)
+		rows, err := d.Store.Release(ctx, d.Cloud, releaseMost)
 		if err == nil {
 			beat()
+			err = d.wake(ctx, rows)
 		}
+		down = d.note(ctx, err, down)
 		wait := every
-		if n == releaseMost {
+		if len(rows) == releaseMost && err == nil {
 			wait = 0
 		}
 		select {
@@ -69,16 +72,15 @@ func (d *Dispatcher) note(ctx context.Context, err error, wasDown bool) bool {
 	return err != nil
 }
 
-// Release does one round and returns how many rows it woke up. If it dies
-// between the store and the queue, the rows are sent again later.
-func (d *Dispatcher) Release(ctx context.Context) (int, error) {
-	rows, err := d.Store.Release(ctx, d.Cloud, releaseMost)
-	if err != nil || len(rows) == 0 {
-		return 0, err
+// wake puts released rows on the queue. If the process dies before, or the queue
+// is away, they are released again later.
+func (d *Dispatcher) wake(ctx context.Context, rows []results.Release) error {
+	if len(rows) == 0 {
+		return nil
 	}
 	wakes := make([]tasks.Wake, len(rows))
 	for i, r := range rows {
 		wakes[i] = tasks.Wake{ID: r.ID, Generation: r.Generation}
 	}
-	return len(rows), d.Queue.Wake(ctx, d.Cloud, wakes)
+	return d.Queue.Wake(ctx, d.Cloud, wakes)
 }

@@ -16,7 +16,10 @@ const (
 	queueRows = 4 * batchRows
 )
 
-var errClosed = errors.New("the store is closed")
+var (
+	errClosed   = errors.New("the store is closed")
+	errNotBegun = errors.New("no transaction could be begun")
+)
 
 // A writer commits changes for all goroutines of a process: whatever waits
 // while one commit is on its way to the disk goes into the next one together.
@@ -106,7 +109,7 @@ type txn struct {
 
 func (p *pen) commit(batch []*change) {
 	results, err := p.try(batch)
-	if err != nil && len(batch) > 1 {
+	if err != nil && len(batch) > 1 && !errors.Is(err, errNotBegun) {
 		for _, c := range batch { // one of them spoiled it: each on its own
 			p.commit([]*change{c})
 		}
@@ -126,7 +129,7 @@ func (p *pen) commit(batch []*change) {
 func (p *pen) try(batch []*change) ([]error, error) {
 	ctx := context.Background() // a commit is finished whoever stopped waiting for it
 	if err := p.begin(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(errNotBegun, err)
 	}
 	results := make([]error, len(batch))
 	for i, c := range batch {

@@ -88,7 +88,7 @@ func TestFaultSimulationHostile(t *testing.T) {
 // others for less than settle.
 func standardMix() simulator.Faults {
 	f := simulator.StandardFaults()
-	f.MaxLate = 50 * time.Second
+	f.MaxLate = 45 * time.Second
 	for _, kind := range []simulator.Kind{simulator.AsyncFailure, simulator.Queue, simulator.HangUnseen, simulator.Pause} {
 		f.Rules = append(f.Rules, simulator.Rule{Match: "POST restore", P: 0.02, Fault: simulator.Fault{Kind: kind}})
 	}
@@ -107,12 +107,13 @@ type fleet struct {
 }
 
 // lyingGateway answers some restore POSTs with an error of its own and hands
-// them to Cinder later all the same, but before settle is over.
+// them to Cinder later all the same. Together with what Cinder may wait for
+// (MaxLate) that stays below settle.
 func (f *fleet) lyingGateway(rng *rand.Rand) door {
 	var mu sync.Mutex
 	return func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 		mu.Lock()
-		lies, late, status := rng.IntN(10) == 0, between(rng, time.Second, 80*time.Second), []int{408, 502, 503, 504}[rng.IntN(4)]
+		lies, late, status := rng.IntN(10) == 0, between(rng, time.Second, 35*time.Second), []int{408, 502, 503, 504}[rng.IntN(4)]
 		mu.Unlock()
 		if !isRestore(r) || !lies {
 			return next.RoundTrip(r)

@@ -85,7 +85,7 @@ func (w *world) close() {
 	must(w.t, w.store.Close())
 	w.redis.Close()
 	w.cloud.Close()
-	time.Sleep(10 * time.Second)
+	time.Sleep(5 * time.Minute) // what a killed process still tries comes to its end
 }
 
 func (w *world) processes() []*process {
