@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # program, Debian packages, what does not run without it
-wanted='redis-server|redis-server|tests and benchmarks on a real Redis
+wanted='redis-server|redis-server|tests and benchmarks on a real Redis, make try
+curl|curl|make try
 gcc|gcc libc6-dev|the race detector'
 
 # missing FIELD: that field of each wanted program that is not there.
@@ -29,10 +30,18 @@ race=-race
 command -v gcc >/dev/null 2>&1 || race=
 printf '\n== tests\n'
 # shellcheck disable=SC2086 # an empty flag is none
-go test $race -shuffle=on ./...
+go test $race -shuffle=on -timeout 20m ./...
+
+printf '\n== fault simulation, 100 seeds of each world\n'
+VBSRESTORE_SEEDS=${SEEDS:-100} go test -timeout 30m -run 'TestFaultSimulation' ./worker
 
 printf '\n== each benchmark once\n'
 go test -run '^$' -bench . -benchtime 1x ./...
+
+if command -v redis-server >/dev/null 2>&1 && command -v curl >/dev/null 2>&1; then
+	printf '\n== make try\n'
+	sh docs/try.sh
+fi
 
 what=$(missing what)
 if [ -z "$what" ]; then

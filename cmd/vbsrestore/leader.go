@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +31,7 @@ func cloudLeader(w *worker.Worker, rdb redis.UniversalClient, lost func(error)) 
 	d := &dispatch.Dispatcher{Store: w.Store, Queue: enqueue.New(rdb, enqueue.Options{}), Cloud: w.Cloud.Name(), Log: w.Log}
 	return &dispatch.Leader{Store: w.Store, Lease: "cloud:" + w.Cloud.Name(), Holder: w.Name, Log: w.Log,
 		Fit: w.Healthy, Elected: term.elected,
-		Loops: []dispatch.Loop{worker.NewWatcher(w).Run, untroubled(d.Run), w.Tend, term.run}}
+		Loops: []dispatch.Loop{worker.NewWatcher(w).Run, d.Run, w.Tend, term.run}}
 }
 
 // mainLeader does what concerns no cloud: it numbers the events.
@@ -40,23 +39,6 @@ func mainLeader(store *results.Store, name string, rdb redis.UniversalClient, lo
 	term := &shownTerm{rdb: rdb, store: store, lost: lost}
 	return &dispatch.Leader{Store: store, Lease: "main", Holder: name, Log: log, Elected: term.elected,
 		Loops: []dispatch.Loop{numberEvents(store, log), term.run}}
-}
-
-// untroubled is a loop whose failing rounds are no reason to give the lease up:
-// without Redis nothing can be released, by anybody, but the watch must go on.
-func untroubled(loop dispatch.Loop) dispatch.Loop {
-	return func(ctx context.Context, beat func()) error {
-		var heart sync.WaitGroup
-		defer heart.Wait()
-		inner, stop := context.WithCancel(ctx)
-		defer stop()
-		heart.Go(func() {
-			for pause(inner, showEvery) {
-				beat()
-			}
-		})
-		return loop(ctx, beat)
-	}
 }
 
 func numberEvents(store *results.Store, log zerolog.Logger) dispatch.Loop {

@@ -33,10 +33,19 @@ type settings struct {
 }
 
 type workerSettings struct {
-	Name        string `yaml:"name" env:"NAME"`
-	Servers     int    `yaml:"servers" env:"SERVERS"`
-	Concurrency int    `yaml:"concurrency" env:"CONCURRENCY"`
+	Name        string        `yaml:"name" env:"NAME"`
+	Servers     int           `yaml:"servers" env:"SERVERS"`
+	Concurrency int           `yaml:"concurrency" env:"CONCURRENCY"`
+	PostTimeout time.Duration `yaml:"post_timeout" env:"POST_TIMEOUT"`
 }
+
+// A POST has so long from before its claim. A shorter time finds the POSTs of
+// crashed workers sooner; a longer one than the default would end settle sooner
+// than it says, which is reckoned from it.
+const (
+	shortestPost = 5 * time.Second
+	longestPost  = time.Minute
+)
 
 type retrySettings struct {
 	Never  []int `yaml:"never" env:"NEVER"`
@@ -65,7 +74,7 @@ func (c cloudSettings) limits() results.CloudSettings {
 
 func defaultSettings() settings {
 	return settings{Redis: "redis://127.0.0.1:6379/0", Store: "sqlite://vbsrestore.db", Log: "auto", Level: "info",
-		Worker: workerSettings{Servers: 2, Concurrency: 32}, Retry: retrySettings{Budget: 8}, Origin: map[string]string{}}
+		Worker: workerSettings{Servers: 2, Concurrency: 32, PostTimeout: longestPost}, Retry: retrySettings{Budget: 8}, Origin: map[string]string{}}
 }
 
 // globals are the flags that every command has.
@@ -125,6 +134,8 @@ func settingKeys() []settingKey {
 			func(to, from *settings) { to.Worker.Servers = from.Worker.Servers }},
 		{"worker.concurrency", "VBSRESTORE_WORKER_CONCURRENCY", "concurrency", func(s *settings) string { return fmt.Sprint(s.Worker.Concurrency) },
 			func(to, from *settings) { to.Worker.Concurrency = from.Worker.Concurrency }},
+		{"worker.post_timeout", "VBSRESTORE_WORKER_POST_TIMEOUT", "post-timeout", func(s *settings) string { return s.Worker.PostTimeout.String() },
+			func(to, from *settings) { to.Worker.PostTimeout = from.Worker.PostTimeout }},
 		{"retry.never", "VBSRESTORE_RETRY_NEVER", "", func(s *settings) string { return strings.Trim(fmt.Sprint(s.Retry.Never), "[]") }, nil},
 		{"retry.budget", "VBSRESTORE_RETRY_BUDGET", "", func(s *settings) string { return fmt.Sprint(s.Retry.Budget) }, nil},
 	}
@@ -146,7 +157,7 @@ func (s *settings) readEnv(e env) error {
 	for name := range vars {
 		one := map[string]string{name: vars[name]}
 		if err := envvar.ParseWithOptions(s, envvar.Options{Environment: one}); err != nil {
-			return fmt.Errorf("%s: %q is not what it should be: a whole number, or whole numbers with commas between them", name, vars[name])
+			return fmt.Errorf("%s: %q is not what it should be: a whole number, whole numbers with commas between them, or a time such as 30s", name, vars[name])
 		}
 	}
 	return nil
@@ -184,6 +195,10 @@ func (s *settings) check() error {
 	}
 	if s.Worker.Servers < 1 || s.Worker.Servers > 32 || s.Worker.Concurrency < 1 || s.Worker.Concurrency > 1024 {
 		return usagef("worker.servers must be 1 to 32 and worker.concurrency 1 to 1024, not %d and %d", s.Worker.Servers, s.Worker.Concurrency)
+	}
+	if s.Worker.PostTimeout < shortestPost || s.Worker.PostTimeout > longestPost {
+		return usagef("worker.post_timeout %s: must be %s to %s; settle is reckoned from a POST's end, and so must not wait longer for it",
+			s.Worker.PostTimeout, shortestPost, longestPost)
 	}
 	if s.Retry.Budget < 1 {
 		return usagef("retry.budget %d: a restore needs at least 1 POST", s.Retry.Budget)

@@ -51,6 +51,7 @@ The second signal leaves at once, which is safe: the next worker settles them.`,
 	f.StringVar(&g.given.Worker.Name, "name", "", "name in attempts, events and leases (default host-pid-random)")
 	f.IntVar(&g.given.Worker.Servers, "servers", d.Servers, "how many asynq servers fetch for each cloud")
 	f.IntVar(&g.given.Worker.Concurrency, "concurrency", d.Concurrency, "how many requests each of them works on at once")
+	f.DurationVar(&g.given.Worker.PostTimeout, "post-timeout", d.PostTimeout, "how long a restore POST may take, 5s to 1m; shorter finds crashed POSTs sooner")
 	f.BoolVar(&o.iKnow, "i-know", false, "start although Redis is not fit for it")
 	return cmd
 }
@@ -159,7 +160,7 @@ func (c *crew) serve(ctx context.Context, login vbs.Cloud) error {
 	}
 	defer client.Close()
 	w, err := worker.New(ctx, worker.Config{Name: c.name, Store: c.store, Cloud: client, Reads: worker.NewReads(c.rdb, c.store, client.Name()),
-		Policy: worker.Policy{Never: c.settings.Retry.Never}, Budget: c.settings.Retry.Budget, Log: c.log})
+		Policy: worker.Policy{Never: c.settings.Retry.Never}, Budget: c.settings.Retry.Budget, PostTimeout: c.settings.Worker.PostTimeout, Log: c.log})
 	if err != nil {
 		return err
 	}
