@@ -64,6 +64,8 @@ func backToWaiting(row *Restore, now time.Time, reason string) {
 	row.Spent, row.Waits, row.Releases, row.AskedAt, row.Overdue = 0, 1, 0, now, false
 	row.FailClass, row.Advice, row.Proof, row.FinishedAt = "", "", ProofNone, time.Time{}
 	row.VolumeGoneAt, row.BackupGoneAt = time.Time{}, time.Time{}
+	row.Unproven = row.Unproven && !row.Accepted && !row.SeenRunning // what became of an accepted one is known
+	row.Accepted, row.SeenRunning = false, false
 }
 
 // A Resolution is what a person concludes about a restore in doubt.
@@ -100,7 +102,7 @@ func resolve(row *Restore, now time.Time, reason string, as Resolution, freshLoo
 			return &ActError{row.ID, row.State, "it may be sent again only after a fresh look shows volume and backup available", "vbsrestore restore resolve " + row.ID}
 		}
 		backToWaiting(row, now, reason)
-		row.Unproven, row.Accepted, row.SeenRunning = false, false, false
+		row.Unproven = false
 	default:
 		return fmt.Errorf("resolve as %q: use restored, failed or retry", as)
 	}

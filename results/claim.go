@@ -100,7 +100,7 @@ func claimed(row Restore, c Claim, now time.Time) Restore {
 	row.State, row.Attempt, row.Wait, row.Waits = Posting, row.Attempt+1, "", 0
 	row.Reason = fmt.Sprintf("attempt %d: sending the restore POST", row.Attempt)
 	row.PostDeadline, row.SettledAt, row.AcceptedAt, row.WatchDeadline = now.Add(c.PostTimeout), time.Time{}, time.Time{}, time.Time{}
-	row.Accepted, row.SeenRunning, row.Unproven, row.Overdue = false, false, false, false
+	row.Accepted, row.SeenRunning, row.Overdue = false, false, false
 	row.VolumeGoneAt, row.BackupGoneAt, row.FailClass, row.Advice = time.Time{}, time.Time{}, "", ""
 	row.ProjectID, row.VolumeName, row.BackupName = c.ProjectID, c.VolumeName, c.BackupName
 	row.VolumeGiB, row.BackupGiB = c.VolumeGiB, c.BackupGiB

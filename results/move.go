@@ -28,7 +28,7 @@ type Move struct {
 
 	Answer   *Answer // the answer to the attempt's POST: stored with it
 	Costs    bool    // the attempt counts against the budget
-	Unproven bool    // "not executed" by evidence only: look once more before the next POST
+	Unproven bool    // "not executed" by evidence only: from now on look once more before every POST
 	Accepted bool    // the cloud has it
 	Running  bool    // it was seen running
 	Overdue  bool
@@ -130,7 +130,7 @@ func (m Move) applyTo(row Restore, now time.Time) Restore {
 	if m.Costs {
 		row.Spent++
 	}
-	row.Unproven = m.Unproven
+	row.Unproven = row.Unproven || m.Unproven
 	row.Overdue = m.Overdue
 	if m.Answer != nil {
 		row.SettledAt = now

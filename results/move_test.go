@@ -86,7 +86,7 @@ func TestMoveBackToWaiting(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		row = move(t, s, step(row, "")) // no new state: one more wait
-		if row.Waits != 2 || row.State != results.Waiting || row.Unproven {
+		if row.Waits != 2 || row.State != results.Waiting || !row.Unproven { // once unproven, always looked at again
 			t.Errorf("%+v", row)
 		}
 		row = move(t, s, step(row, results.Failed))

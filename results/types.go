@@ -37,7 +37,7 @@ type Restore struct {
 	Releases    int   `json:"releases"`   // wake-ups since the last stored outcome
 	Accepted    bool  `json:"accepted"`   // the current attempt was answered 202, or adopted
 	SeenRunning bool  `json:"seen_running"`
-	Unproven    bool  `json:"unproven"` // the last attempt ended "not executed" by evidence, not by a refusal: look once more before the next POST
+	Unproven    bool  `json:"unproven"` // an attempt ended "not executed" by evidence, not by a refusal: every later POST is preceded by one more judgement
 	Overdue     bool  `json:"overdue"`
 	Again       bool  `json:"again"`
 

@@ -164,7 +164,7 @@ func (w *Worker) letWait(ctx context.Context, row results.Restore, r *results.Re
 		return nil // somebody else has it, or dispatch sends it again in a moment
 	}
 	return w.move(ctx, results.Move{ID: row.ID, From: []results.State{row.State}, Attempt: row.Attempt, To: results.Waiting, Kind: "waits",
-		Actor: w.Name, Reason: r.Reason, Wait: r.Wait, NotBefore: r.Until, Unproven: row.Unproven, Quiet: row.State == results.Waiting && row.Wait == r.Wait})
+		Actor: w.Name, Reason: r.Reason, Wait: r.Wait, NotBefore: r.Until, Quiet: row.State == results.Waiting && row.Wait == r.Wait})
 }
 
 func (w *Worker) fail(ctx context.Context, row results.Restore, class, reason, advice string) error {

@@ -157,7 +157,7 @@ func (w *Worker) executedLate(ctx context.Context, row results.Restore, s sight,
 		m.To, m.Kind, m.Running, m.Outcome = results.Restoring, "executed late", true, "adopted, executed late"
 		m.Reason, m.WatchDeadline = "the POST taken for lost runs after all; not sent again", w.Store.Now().Add(watchTime(row))
 	case KeepWatching: // somebody else reads our backup, or it is being looked for
-		m.To, m.Kind, m.Wait, m.Unproven = results.Waiting, "waits", results.WaitBusy, true
+		m.To, m.Kind, m.Wait = results.Waiting, "waits", results.WaitBusy
 		m.Reason, m.NotBefore = "volume or backup is in use by something else", w.Store.Now().Add(Backoff(row.Waits+1, 0))
 	case RestoredWeak, Restored:
 		m.To, m.Kind, m.Outcome = results.Restoring, "executed late", "executed late"

@@ -82,7 +82,7 @@ func (w *Worker) cannotSee(ctx context.Context, row results.Restore, err error) 
 	}
 	r := DecideRead(err)
 	m := results.Move{ID: row.ID, From: []results.State{row.State}, Attempt: row.Attempt, To: results.Waiting, Kind: "cloud not readable", Actor: w.Name,
-		Reason: "could not look before the restore: " + inWords(err), Wait: results.WaitCloud, Unproven: row.Unproven,
+		Reason: "could not look before the restore: " + inWords(err), Wait: results.WaitCloud,
 		NotBefore: w.Store.Now().Add(Backoff(row.Waits+1, r.Hold)), Effect: results.Effect{Slow: r.Slow, Hold: r.Hold}}
 	if r.Act == PauseAll {
 		m.Wait, m.Effect.Pause, m.NotBefore = results.WaitPaused, inWords(err)+"; "+r.Advice, time.Time{}
@@ -102,7 +102,7 @@ func (w *Worker) missing(ctx context.Context, row results.Restore, s sight) erro
 		return w.fail(ctx, row, "not_found", what+" does not exist in project "+w.Cloud.ProjectID(), "check the id and the cloud; a deleted volume can be restored to a new one")
 	}
 	return w.move(ctx, results.Move{ID: row.ID, From: []results.State{row.State}, Attempt: row.Attempt, To: results.Waiting, Kind: "not found", Actor: w.Name,
-		Reason: what + " was not found; looking once more before giving up", Wait: results.WaitMissing, NotBefore: now.Add(lookAgain), Unproven: row.Unproven,
+		Reason: what + " was not found; looking once more before giving up", Wait: results.WaitMissing, NotBefore: now.Add(lookAgain),
 		Seen: w.sighting(row, s)})
 }
 
@@ -147,7 +147,7 @@ func (w *Worker) ready(ctx context.Context, row results.Restore, s sight) (sight
 	case h.wait == "":
 		m.To, m.Kind, m.FailClass = results.Failed, "failed", h.class
 	default:
-		m.To, m.Kind, m.Wait, m.Unproven, m.Quiet = results.Waiting, "waits", h.wait, row.Unproven, row.State == results.Waiting && row.Wait == h.wait && row.Reason == h.reason
+		m.To, m.Kind, m.Wait, m.Quiet = results.Waiting, "waits", h.wait, row.State == results.Waiting && row.Wait == h.wait && row.Reason == h.reason
 		m.NotBefore = w.Store.Now().Add(h.after)
 		if h.after == 0 {
 			m.NotBefore = w.Store.Now().Add(Backoff(row.Waits+1, 0))

@@ -116,6 +116,21 @@ func TestAPOSTHeldBackBeyondSettleIsFoundBeforeTheNextPOST(t *testing.T) {
 	})
 }
 
+// The POST held back runs after settle, and between it and the next one came an
+// attempt that was proven not executed: the older doubt is not forgotten by that.
+func TestADoubtOutlivesARefusedAttempt(t *testing.T) {
+	bubble(t, small(), func(t *testing.T, w *world) {
+		pair := w.cloud.Pairs()[0]
+		w.heldBack(130 * time.Second)
+		w.cloud.Script("POST restore "+pair.VolumeID, simulator.Fault{Kind: simulator.Answer, Status: 429, Form: simulator.Gateway, RetryAfter: "240"})
+		w.start()
+		row := w.want(w.ask(pair), results.Succeeded, 1)
+		if row.Attempt != 2 {
+			t.Errorf("%d POSTs, want the held one and the throttled one\n%s", row.Attempt, w.story(row.ID))
+		}
+	})
+}
+
 // The one case that cannot be excluded: a gateway holds the POST back until after
 // settle and after the end of the next POST. It is never silent.
 func TestAPOSTHeldBackUntilAfterTheEndIsDetected(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // row moved.
 func (x *Watcher) apply(ctx context.Context, r results.Watch, s sight, v Verdict, text string, e Evidence, ambiguous string) (bool, error) {
 	m := results.Move{ID: r.ID, From: []results.State{r.State}, Attempt: r.Attempt, Actor: x.worker.Name, Seen: x.worker.sighting(r.Restore, s),
-		Unproven: r.Unproven, Overdue: r.Overdue, WatchDeadline: r.WatchDeadline}
+		Overdue: r.Overdue, WatchDeadline: r.WatchDeadline}
 	switch v {
 	case Running, Adopt:
 		if !x.running(r, v, e, &m) {

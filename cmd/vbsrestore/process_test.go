@@ -46,8 +46,8 @@ func start(t *testing.T, dir string, vars []string, args ...string) *process {
 	return p
 }
 
-// says waits for a line with this text.
-func (p *process) says(t *testing.T, text string) {
+// says waits for a line with this text, and returns it.
+func (p *process) says(t *testing.T, text string) string {
 	t.Helper()
 	end := time.After(patience)
 	for {
@@ -57,7 +57,7 @@ func (p *process) says(t *testing.T, text string) {
 				t.Fatalf("%s ended without saying %q", p.Args[1], text)
 			}
 			if strings.Contains(line, text) {
-				return
+				return line
 			}
 		case <-end:
 			t.Fatalf("%s did not say %q", p.Args[1], text)
@@ -94,19 +94,25 @@ func hangingCloud(t *testing.T, dir, redis string) (vars []string) {
 	vars = []string{"VBSRESTORE_REDIS=" + redis, "OS_CLOUD=simulator", "OS_CLIENT_CONFIG_FILE=" + filepath.Join(dir, "clouds.yaml")}
 	start(t, dir, vars, "simulate", "--listen", "127.0.0.1:0", "--volumes", "1", "--speed", "1000", "--faults", "faults.json", "--clouds-file", "clouds.yaml", "--pairs-file", "pairs.csv").
 		says(t, "listening on")
-	f, err := os.Open(filepath.Join(dir, "pairs.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	pairs, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	pairs := readCSV(t, filepath.Join(dir, "pairs.csv"))
 	if code := start(t, dir, vars, "enqueue", pairs[1][0], pairs[1][1]).code(t); code != 0 {
 		t.Fatalf("enqueue: exit code %d", code)
 	}
 	return vars
+}
+
+func readCSV(t *testing.T, path string) [][]string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // A POST hangs: the first signal waits for it, the second does not. What was

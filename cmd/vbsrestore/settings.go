@@ -40,8 +40,7 @@ type workerSettings struct {
 }
 
 // A POST has so long from before its claim. A shorter time finds the POSTs of
-// crashed workers sooner; a longer one than the default would end settle sooner
-// than it says, which is reckoned from it.
+// crashed workers sooner. Settle is reckoned from a POST of at most a minute.
 const (
 	shortestPost = 5 * time.Second
 	longestPost  = time.Minute
@@ -197,8 +196,7 @@ func (s *settings) check() error {
 		return usagef("worker.servers must be 1 to 32 and worker.concurrency 1 to 1024, not %d and %d", s.Worker.Servers, s.Worker.Concurrency)
 	}
 	if s.Worker.PostTimeout < shortestPost || s.Worker.PostTimeout > longestPost {
-		return usagef("worker.post_timeout %s: must be %s to %s; settle is reckoned from a POST's end, and so must not wait longer for it",
-			s.Worker.PostTimeout, shortestPost, longestPost)
+		return usagef("worker.post_timeout %s: must be %s to %s; settle is reckoned from no longer one", s.Worker.PostTimeout, shortestPost, longestPost)
 	}
 	if s.Retry.Budget < 1 {
 		return usagef("retry.budget %d: a restore needs at least 1 POST", s.Retry.Budget)
