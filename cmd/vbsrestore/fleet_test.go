@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +26,6 @@ import (
 
 const (
 	fleetVolumes  = 40
-	fleetWorkers  = 3
 	fleetPatience = 4 * time.Minute // a slow machine, with the race detector
 	lookEvery     = 50 * time.Millisecond
 )
@@ -53,7 +55,7 @@ type fleet struct {
 	asked   []tasks.Restore
 }
 
-// worker-1, worker-2 …: every one that is started has a new name.
+// startWorker starts one more worker. Its name is new: attempts tell by it who made them.
 func (f *fleet) startWorker(name string) {
 	f.workers[name] = start(f.T, f.dir, f.vars, "worker", "--name", name, "--post-timeout", "6s", "--log", "json")
 }
@@ -63,7 +65,7 @@ func newFleet(t *testing.T) *fleet {
 	f := &fleet{T: t, dir: t.TempDir(), redis: enqueuetest.StartServer(t), workers: map[string]*process{}}
 	f.vars = []string{"VBSRESTORE_REDIS=" + f.redis.URL(), "OS_CLOUD=simulator", "OS_CLIENT_CONFIG_FILE=" + filepath.Join(f.dir, "clouds.yaml")}
 	f.must(os.WriteFile(filepath.Join(f.dir, "faults.json"), []byte(fleetFaults), 0o600))
-	line := start(t, f.dir, f.vars, "simulate", "--listen", "127.0.0.1:0", "--volumes", "40", "--speed", "50", "--faults", "faults.json",
+	line := start(t, f.dir, f.vars, "simulate", "--listen", "127.0.0.1:0", "--volumes", strconv.Itoa(fleetVolumes), "--speed", "50", "--faults", "faults.json",
 		"--clouds-file", "clouds.yaml", "--pairs-file", "pairs.csv").says(t, "listening on")
 	_, line, _ = strings.Cut(line, "listening on ")
 	f.cloud, _, _ = strings.Cut(line, " ")
@@ -280,11 +282,7 @@ func TestWorkersKilledInMidPOST(t *testing.T) {
 	secondKill := time.Now()
 	f.startWorker("worker-5")
 
-	all := make([]string, 0, fleetWorkers)
-	for name := range f.workers {
-		all = append(all, name)
-	}
-	three := f.kill(all...)
+	three := f.kill(slices.Collect(maps.Keys(f.workers))...)
 	if len(one) == 0 || len(two) == 0 {
 		t.Errorf("kills hit %d and %d POSTs on the wire, want some", len(one), len(two))
 	}

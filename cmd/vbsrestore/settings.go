@@ -196,7 +196,7 @@ func (s *settings) check() error {
 		return usagef("worker.servers must be 1 to 32 and worker.concurrency 1 to 1024, not %d and %d", s.Worker.Servers, s.Worker.Concurrency)
 	}
 	if s.Worker.PostTimeout < shortestPost || s.Worker.PostTimeout > longestPost {
-		return usagef("worker.post_timeout %s: must be %s to %s; settle is reckoned from no longer one", s.Worker.PostTimeout, shortestPost, longestPost)
+		return usagef("worker.post_timeout %s: must be %s to %s; settle is reckoned from POSTs no longer than that", s.Worker.PostTimeout, shortestPost, longestPost)
 	}
 	if s.Retry.Budget < 1 {
 		return usagef("retry.budget %d: a restore needs at least 1 POST", s.Retry.Budget)
