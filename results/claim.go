@@ -34,7 +34,7 @@ type Claim struct {
 // A Refusal is a claim that may not be made now, and why. Nothing was written.
 type Refusal struct {
 	Wait   Wait      // what to wait for; WaitTurn: somebody else has the row, just stop
-	Until  time.Time // when to look again; zero: the caller's backoff
+	Until  time.Time // when to look again; zero: as soon as there is room, or by the caller's backoff if held
 	Reason string
 }
 
@@ -110,9 +110,9 @@ func claimed(row Restore, c Claim, now time.Time) Restore {
 func takenBySomeone(err error) error {
 	switch takenIndex(err) {
 	case "volume":
-		return &Refusal{Wait: WaitBusy, Reason: "another restore is at work on this volume"}
+		return &Refusal{Wait: WaitHeld, Reason: "another restore is at work on this volume"}
 	case "backup":
-		return &Refusal{Wait: WaitBusy, Reason: "another restore reads this backup; the cloud restores a backup to one volume at a time"}
+		return &Refusal{Wait: WaitHeld, Reason: "another restore reads this backup; the cloud restores a backup to one volume at a time"}
 	}
 	return err
 }

@@ -127,12 +127,12 @@ var refusals = []struct {
 		c.ObservedAt = s.Now().Add(-10*time.Second - time.Microsecond)
 	},
 		want: results.Refusal{Wait: results.WaitTurn, Reason: "older than 10 s"}},
-	{name: "the volume is posted to", setup: otherOn(2, 1, results.Posting), want: results.Refusal{Wait: results.WaitBusy, Reason: "volume"}},
-	{name: "the volume is restored", setup: otherOn(2, 1, results.Restoring), want: results.Refusal{Wait: results.WaitBusy, Reason: "volume"}},
-	{name: "the volume is verified", setup: otherOn(2, 1, results.Verifying), want: results.Refusal{Wait: results.WaitBusy, Reason: "volume"}},
-	{name: "the volume is in doubt", setup: otherOn(2, 1, results.InDoubt), want: results.Refusal{Wait: results.WaitBusy, Reason: "volume"}},
-	{name: "the backup is posted", setup: otherOn(1, 2, results.Posting), want: results.Refusal{Wait: results.WaitBusy, Reason: "backup"}},
-	{name: "the backup is restored", setup: otherOn(1, 2, results.Restoring), want: results.Refusal{Wait: results.WaitBusy, Reason: "backup"}},
+	{name: "the volume is posted to", setup: otherOn(2, 1, results.Posting), want: results.Refusal{Wait: results.WaitHeld, Reason: "volume"}},
+	{name: "the volume is restored", setup: otherOn(2, 1, results.Restoring), want: results.Refusal{Wait: results.WaitHeld, Reason: "volume"}},
+	{name: "the volume is verified", setup: otherOn(2, 1, results.Verifying), want: results.Refusal{Wait: results.WaitHeld, Reason: "volume"}},
+	{name: "the volume is in doubt", setup: otherOn(2, 1, results.InDoubt), want: results.Refusal{Wait: results.WaitHeld, Reason: "volume"}},
+	{name: "the backup is posted", setup: otherOn(1, 2, results.Posting), want: results.Refusal{Wait: results.WaitHeld, Reason: "backup"}},
+	{name: "the backup is restored", setup: otherOn(1, 2, results.Restoring), want: results.Refusal{Wait: results.WaitHeld, Reason: "backup"}},
 }
 
 // at is a store time in a bubble, which begins with the year 2000.
@@ -254,7 +254,7 @@ func TestClaimPasses(t *testing.T) {
 // Admits says before the cloud is looked at what Claim will say afterwards.
 func TestAdmitsAgreesWithClaim(t *testing.T) {
 	for _, c := range refusals {
-		if c.change != nil || c.want.Wait == results.WaitBusy {
+		if c.change != nil || c.want.Wait == results.WaitHeld {
 			continue // not known before the claim
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -378,7 +378,7 @@ func TestClaimsOfOneVolume(t *testing.T) {
 	for n := 1; n <= 20; n++ {
 		rows = append(rows, record(t, over[0], requestOf(n, n, 1, tasks.ClassDirect)))
 	}
-	if n := won(t, claimAll(t, over, rows), results.WaitBusy); n != 1 {
+	if n := won(t, claimAll(t, over, rows), results.WaitHeld); n != 1 {
 		t.Errorf("%d restores of one volume at once", n)
 	}
 }

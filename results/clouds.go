@@ -2,6 +2,7 @@ package results
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -81,6 +82,29 @@ func (s *Store) EnsureCloud(ctx context.Context, name string) (Cloud, error) {
 		return err
 	})
 	return c, wrapIf("make the row of cloud "+name, err)
+}
+
+// ErrOtherProject says that a cloud of this store is of another project.
+var ErrOtherProject = errors.New("the cloud's restores are of another project")
+
+// BindProject ties a cloud to the project of its credentials, the first time, and
+// refuses another one later: with a token of another project every volume of this
+// one looks deleted.
+func (s *Store) BindProject(ctx context.Context, name, projectID string) error {
+	return s.write(ctx, func(t *txn) error {
+		const bind = `UPDATE clouds SET project_id = $2 WHERE name = $1 AND project_id = ''`
+		if _, err := t.exec(bind, name, projectID); err != nil {
+			return fmt.Errorf("tie cloud %s to its project: %w", name, err)
+		}
+		var bound string
+		if err := t.row(`SELECT project_id FROM clouds WHERE name = $1`, name).Scan(&bound); err != nil {
+			return fmt.Errorf("tie cloud %s to its project: %w", name, notFound(err))
+		}
+		if bound != projectID {
+			return fmt.Errorf("%w: cloud %s is project %s in this store, the credentials are of project %s", ErrOtherProject, name, bound, projectID)
+		}
+		return nil
+	})
 }
 
 // Cloud returns the row of one cloud; ErrNotFound if no worker ever served it.

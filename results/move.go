@@ -48,7 +48,6 @@ type Sighting struct {
 	At                     time.Time // store time
 	VolumeGoneAt           time.Time
 	BackupGoneAt           time.Time
-	ProjectID              string
 	KeepVolume, KeepBackup bool // leave the gone times as they are
 }
 
@@ -101,10 +100,27 @@ func (t *txn) move(m Move) (Restore, error) {
 			return before, err
 		}
 	}
+	if err := t.freeOthers(before, row); err != nil {
+		return before, err
+	}
 	if m.Quiet {
 		return row, nil
 	}
 	return row, t.moved(before, row, m.Kind, m.Actor)
+}
+
+const freeOthersSQL = `UPDATE restores SET not_before = 0, rev = rev + 1 WHERE state = 'waiting' AND wait = 'held'
+	AND (backup_id = $1 OR volume_id = $2)`
+
+// freeOthers makes rows due that waited for this one to let go of the volume or
+// the backup.
+func (t *txn) freeOthers(before, row Restore) error {
+	held := before.State == Posting || before.State == Restoring || before.State == Verifying || before.State == InDoubt
+	if !held || !row.State.Final() && row.State != Waiting && row.State != InDoubt {
+		return nil
+	}
+	_, err := t.exec(freeOthersSQL, row.BackupID, row.VolumeID)
+	return err
 }
 
 // keepsWaiting: an in_doubt row that cannot come back because another restore
@@ -155,7 +171,6 @@ func (s *Sighting) applyTo(row *Restore) {
 	}
 	keep(&row.VolumeName, s.VolumeName)
 	keep(&row.BackupName, s.BackupName)
-	keep(&row.ProjectID, s.ProjectID)
 	if s.VolumeGiB > 0 {
 		row.VolumeGiB = s.VolumeGiB
 	}
@@ -184,7 +199,7 @@ const outcomeSQL = `UPDATE attempts SET outcome = $3 WHERE restore_id = $1 AND a
 
 func (t *txn) finishAttempt(row Restore, m Move) error {
 	if m.Answer != nil {
-		return t.answer(row.ID, row.Attempt, *m.Answer, m.Outcome)
+		return t.storeAnswer(answerSQL, row.ID, row.Attempt, *m.Answer, m.Outcome)
 	}
 	if m.Outcome == "" {
 		return nil
@@ -193,36 +208,54 @@ func (t *txn) finishAttempt(row Restore, m Move) error {
 	return err
 }
 
-func (t *txn) answer(id string, attempt int, a Answer, outcome string) error {
-	_, err := t.exec(answerSQL, id, attempt, micros(t.now), a.Status, a.Code, a.Message, a.RequestID, a.Answerer, a.Executed,
+func (t *txn) storeAnswer(query, id string, attempt int, a Answer, outcome string) error {
+	_, err := t.exec(query, id, attempt, micros(t.now), a.Status, a.Code, a.Message, a.RequestID, a.Answerer, a.Executed,
 		a.RetryAfter.Microseconds(), outcome)
 	return err
 }
 
-// lateAnswer keeps the answer to an attempt whose row was judged meanwhile, and
-// believes a late 202: such a row is known to run.
+const lateAnswerSQL = `UPDATE attempts SET answered_at = $3, status = $4, code = $5, message = $6, cloud_request_id = $7, answerer = $8,
+	executed = $9, retry_after = $10, outcome = outcome || CASE WHEN outcome = '' THEN '' ELSE '; ' END || 'answered late: ' || $11 WHERE restore_id = $1 AND attempt = $2 AND answered_at = 0`
+
+// lateAnswer keeps the answer to an attempt whose row was judged meanwhile. A late
+// 202 is believed: the cloud has the restore, so the row must not be sent again.
 func (t *txn) lateAnswer(row Restore, m Move) (Restore, error) {
 	if m.Answer == nil {
 		return row, ErrMoved
 	}
-	if err := t.answer(m.ID, m.Attempt, *m.Answer, m.Outcome+", came late"); err != nil {
+	if err := t.storeAnswer(lateAnswerSQL, m.ID, m.Attempt, *m.Answer, m.Outcome); err != nil {
 		return row, err
 	}
-	late := m.Accepted && row.Attempt == m.Attempt && !row.Accepted && (row.State == Restoring || row.State == InDoubt)
-	if late {
-		known := row
-		known.Accepted, known.AcceptedAt = true, t.now
-		if err := t.save(row, &known, false); err != nil {
-			return row, err
-		}
-		return known, nil
+	if err := t.apply(m.Effect, row); err != nil {
+		return row, err
 	}
-	err := t.event(Event{Cloud: row.Cloud, RestoreID: row.ID, Attempt: m.Attempt, Kind: "late answer", From: row.State, To: row.State,
-		Reason: fmt.Sprintf("the answer to attempt %d came after it was judged: %d %s", m.Attempt, m.Answer.Status, m.Answer.Message), Actor: m.Actor})
-	if err != nil {
+	if m.Accepted && row.Attempt == m.Attempt && !row.Accepted && !row.State.Final() {
+		known, err := t.acceptedLate(row, m)
+		if err == nil || takenIndex(err) == "" {
+			return known, err
+		}
+		// Another restore holds the volume or the backup: it stays a note, and the
+		// row is judged once more before anything is sent for it again.
+	}
+	late := row
+	late.Reason = fmt.Sprintf("the answer to attempt %d came after it was judged: %d %s", m.Attempt, m.Answer.Status, m.Answer.Message)
+	if err := t.moved(row, late, "late answer", m.Actor); err != nil {
 		return row, err
 	}
 	return row, errAnswerKept
+}
+
+func (t *txn) acceptedLate(row Restore, m Move) (Restore, error) {
+	known := row
+	known.Accepted, known.AcceptedAt, known.SettledAt, known.WatchDeadline = true, t.now, t.now, m.WatchDeadline
+	if row.State == Waiting || row.State == Queued {
+		known.State, known.Wait, known.NotBefore = Restoring, "", time.Time{}
+		known.Reason = "its 202 came late: the cloud has it; not sent again"
+	}
+	if err := t.save(row, &known, false); err != nil {
+		return row, err
+	}
+	return known, t.moved(row, known, "accepted late", m.Actor)
 }
 
 const (

@@ -85,7 +85,7 @@ func TestMoveBackToWaiting(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 		}
-		row = move(t, s, step(row, "")) // no new state: one more wait
+		row = move(t, s, step(row, ""))                                      // no new state: one more wait
 		if row.Waits != 2 || row.State != results.Waiting || !row.Unproven { // once unproven, always looked at again
 			t.Errorf("%+v", row)
 		}
@@ -146,6 +146,34 @@ func lateAnswer(row results.Restore, status int, accepted bool) results.Move {
 		Outcome: "accepted", Accepted: accepted, Answer: &results.Answer{Status: status, Message: "hello"}}
 }
 
+// A 202 that comes after its attempt was taken for not executed is believed: the
+// cloud has the restore, it is not sent again. What was concluded stays told.
+func TestALate202IsNotSentAgain(t *testing.T) {
+	for _, state := range []results.State{results.Waiting, results.Queued} {
+		t.Run(string(state), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *results.Store) {
+				m := step(recordIn(t, s, request(1), results.Posting), results.Waiting)
+				m.Outcome, m.Unproven = "not executed", true
+				row := move(t, s, m)
+				if state == results.Queued {
+					time.Sleep(time.Minute)
+					must(t)(s.Release(t.Context(), cloud, 10))
+				}
+				late := lateAnswer(row, 202, true)
+				late.WatchDeadline = s.Now().Add(time.Hour)
+				row, err := s.Move(t.Context(), late)
+				if err != nil || row.State != results.Restoring || !row.Accepted || !row.WatchDeadline.Equal(late.WatchDeadline) {
+					t.Errorf("Move = %+v, %v; want restoring, accepted", row, err)
+				}
+				attempts, err := s.Attempts(t.Context(), row.ID)
+				if err != nil || attempts[0].Answer.Status != 202 || attempts[0].Outcome != "not executed; answered late: accepted" {
+					t.Errorf("attempts %+v, %v", attempts, err)
+				}
+			})
+		})
+	}
+}
+
 // An answer that comes after the attempt was judged is kept, and changes nothing else.
 func TestLateAnswerIsKept(t *testing.T) {
 	for _, state := range []results.State{results.Waiting, results.Failed, results.Succeeded, results.Restoring} {
@@ -157,7 +185,7 @@ func TestLateAnswerIsKept(t *testing.T) {
 				}
 				diff(t, "the row", row, get(t, s, row.ID), sameRow)
 				attempts, err := s.Attempts(t.Context(), row.ID)
-				if err != nil || attempts[0].Answer.Status != 500 || attempts[0].Outcome != "accepted, came late" {
+				if err != nil || attempts[0].Answer.Status != 500 || attempts[0].Outcome != "answered late: accepted" {
 					t.Errorf("attempts %+v, %v", attempts, err)
 				}
 				events := story(t, s, row.ID)

@@ -295,3 +295,36 @@ func TestEffectOnACloudWithoutARow(t *testing.T) {
 		}
 	})
 }
+
+// With a token of another project every volume looks deleted.
+func TestACloudStaysInItsProject(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *results.Store) {
+		for range 2 {
+			if err := s.BindProject(t.Context(), cloud, "project a"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.BindProject(t.Context(), cloud, "project b"); !errors.Is(err, results.ErrOtherProject) {
+			t.Errorf("BindProject to another project = %v; want ErrOtherProject", err)
+		}
+		if err := s.BindProject(t.Context(), "unknown", "project a"); !errors.Is(err, results.ErrNotFound) {
+			t.Errorf("BindProject of an unknown cloud = %v; want ErrNotFound", err)
+		}
+	})
+}
+
+// A row that waited for another restore's volume or backup is due when that ends.
+func TestTheEndOfARestoreFreesThoseBehindIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *results.Store) {
+		first := recordIn(t, s, request(1), results.Restoring)
+		behind := request(2)
+		behind.VolumeID = first.VolumeID
+		m := step(record(t, s, behind), results.Waiting)
+		m.Wait, m.NotBefore = results.WaitHeld, s.Now().Add(time.Hour)
+		waiting := move(t, s, m)
+		move(t, s, step(first, results.Succeeded))
+		if row := get(t, s, waiting.ID); !row.NotBefore.IsZero() {
+			t.Errorf("still waits until %s", row.NotBefore)
+		}
+	})
+}

@@ -78,6 +78,7 @@ const (
 	WaitBackoff  Wait = "backoff"  // an attempt did not execute; exponential backoff
 	WaitAttached Wait = "attached" // the volume is attached to a server
 	WaitBusy     Wait = "busy"     // volume or backup is in use by another operation
+	WaitHeld     Wait = "held"     // another restore of this store is at work on the volume or reads the backup
 	WaitCloud    Wait = "cloud"    // the cloud could not be asked, or was not ready
 	WaitMissing  Wait = "missing"  // volume or backup was not found once; looked for again before giving up
 	WaitClock    Wait = "clock"    // it changed within the cloud's last two seconds; whole-second times cannot show a second change

@@ -17,7 +17,8 @@ const (
 )
 
 var (
-	errClosed   = errors.New("the store is closed")
+	// ErrClosed says that the store was closed by this process.
+	ErrClosed   = errors.New("the store is closed")
 	errNotBegun = errors.New("no transaction could be begun")
 )
 
@@ -86,7 +87,7 @@ func (s *Store) write(ctx context.Context, do func(*txn) error) error {
 	s.writer.mu.RLock()
 	if s.writer.shut {
 		s.writer.mu.RUnlock()
-		return errClosed
+		return ErrClosed
 	}
 	s.writer.queue <- c
 	s.writer.mu.RUnlock()

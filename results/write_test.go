@@ -296,8 +296,8 @@ func TestWriteAfterClose(t *testing.T) {
 			t.Errorf("Close = %v", err)
 		}
 	}
-	if _, _, err := s.Record(t.Context(), numbered(1)); !errors.Is(err, errClosed) {
-		t.Errorf("Record = %v; want %v", err, errClosed)
+	if _, _, err := s.Record(t.Context(), numbered(1)); !errors.Is(err, ErrClosed) {
+		t.Errorf("Record = %v; want %v", err, ErrClosed)
 	}
 }
 
@@ -317,8 +317,8 @@ func TestCloseFinishesWhatItHas(t *testing.T) {
 	}
 	wg.Wait()
 	for range cap(errs) {
-		if err := <-errs; err != nil && !errors.Is(err, errClosed) {
-			t.Errorf("Record = %v; want success or %v", err, errClosed)
+		if err := <-errs; err != nil && !errors.Is(err, ErrClosed) {
+			t.Errorf("Record = %v; want success or %v", err, ErrClosed)
 		}
 	}
 }

@@ -163,8 +163,12 @@ func (w *Worker) letWait(ctx context.Context, row results.Restore, r *results.Re
 	if r == nil || r.Wait == results.WaitTurn && row.State == results.Queued {
 		return nil // somebody else has it, or dispatch sends it again in a moment
 	}
+	until := r.Until
+	if until.IsZero() && r.Wait == results.WaitHeld { // woken when the other one ends
+		until = w.Store.Now().Add(Backoff(row.Waits+1, 0))
+	}
 	return w.move(ctx, results.Move{ID: row.ID, From: []results.State{row.State}, Attempt: row.Attempt, To: results.Waiting, Kind: "waits",
-		Actor: w.Name, Reason: r.Reason, Wait: r.Wait, NotBefore: r.Until, Quiet: row.State == results.Waiting && row.Wait == r.Wait})
+		Actor: w.Name, Reason: r.Reason, Wait: r.Wait, NotBefore: until, Quiet: row.State == results.Waiting && row.Wait == r.Wait})
 }
 
 func (w *Worker) fail(ctx context.Context, row results.Restore, class, reason, advice string) error {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/vbsrestore/vbsrestore/results"
@@ -75,10 +76,23 @@ func (w *Worker) judge(ctx context.Context, row results.Restore, last results.At
 		default:
 			return v, text, nil
 		}
-		if err != nil {
+		if err != nil && !e.PastDeadline {
 			return KeepWatching, "", err
 		}
+		if err != nil { // it cannot be asked for ever: the success is weak, the doubt a doubt
+			e = withoutAnswers(e, v)
+		}
 	}
+}
+
+// withoutAnswers goes on past the watch deadline when a question stays unanswered.
+func withoutAnswers(e Evidence, asked Verdict) Evidence {
+	if asked == AskSiblings {
+		e.Siblings = Found
+		return e
+	}
+	e.Messages, e.Lag = Clean, -1
+	return e
 }
 
 // ignoreRead: the reason of a failure is welcome, but the failure stands without it.
@@ -91,20 +105,29 @@ func (w *Worker) askMessages(ctx context.Context, row results.Restore, last resu
 		return Unread, "", err
 	}
 	found, err := w.Cloud.Messages(ctx, vbs.MessageQuery{ResourceID: row.BackupID, Since: last.Before.CloudTime})
-	if errors.Is(err, vbs.ErrNoMessages) {
+	if errors.Is(err, vbs.ErrNoMessages) || refusedForGood(err) {
 		return Clean, "", nil
 	}
 	if err != nil {
 		return Unread, "", err
 	}
+	known := last.Answer.Answerer == vbs.Cinder.String() && strings.HasPrefix(last.Answer.RequestID, "req-")
 	for _, m := range found {
-		byID := last.Answer.RequestID != "" && m.RequestID == last.Answer.RequestID
-		adopted := last.Answer.RequestID == "" && !m.Created.Before(last.Before.CloudTime)
-		if byID || adopted {
+		byTime := !known && !m.Created.Before(last.Before.CloudTime)
+		if byTime || known && m.RequestID == last.Answer.RequestID {
 			return Found, m.Text, nil
 		}
 	}
 	return Clean, "", nil
+}
+
+// refusedForGood: this cloud has no messages, or none for us.
+func refusedForGood(err error) bool {
+	var e *vbs.Error
+	if !errors.As(err, &e) || vbs.IsAuth(err) {
+		return false
+	}
+	return e.Status == 501 || e.Status >= 400 && e.Status < 500 && e.Status != 408 && e.Status != 429
 }
 
 // askSiblings looks for another explanation of two moved times: another restore

@@ -109,7 +109,7 @@ func (w *Worker) missing(ctx context.Context, row results.Restore, s sight) erro
 // sighting is what a look leaves in the row.
 func (w *Worker) sighting(row results.Restore, s sight) *results.Sighting {
 	out := &results.Sighting{VolumeName: s.volume.Name, BackupName: s.backup.Name, VolumeGiB: s.volume.SizeGiB, BackupGiB: s.backup.SizeGiB,
-		VolumeUpdated: s.volume.Updated, BackupUpdated: s.backup.Updated, At: s.began, ProjectID: s.projectID}
+		VolumeUpdated: s.volume.Updated, BackupUpdated: s.backup.Updated, At: s.began}
 	out.VolumeGoneAt, out.BackupGoneAt = firstGone(s.goneV, row.VolumeGoneAt, s.began), firstGone(s.goneB, row.BackupGoneAt, s.began)
 	return out
 }

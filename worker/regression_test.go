@@ -449,3 +449,92 @@ func TestAStoreThatLostCommitsIsNotTrusted(t *testing.T) {
 		w.want(r.ID, results.InDoubt, 0)
 	})
 }
+
+// inDoubt brings a restore into doubt: a 504 that was not executed, while the
+// volume is renamed and another backup of it is made.
+func (w *world) inDoubt(pair simulator.Pair) (id string, sibling simulator.Backup) {
+	w.cloud.Script("POST restore "+pair.VolumeID, simulator.Fault{Kind: simulator.Answer, Status: 504, Form: simulator.HTML})
+	id = w.ask(pair)
+	w.until(id, time.Minute, results.Posting)
+	w.cloud.Rename(pair.VolumeID, "renamed")
+	w.cloud.TouchParent(pair.BackupID)
+	sibling = w.cloud.AddBackup(simulator.Backup{VolumeID: pair.VolumeID, SizeGiB: 1, Created: time.Now(), Updated: time.Now().Add(time.Second)})
+	w.until(id, time.Hour, results.InDoubt)
+	return id, sibling
+}
+
+func TestADoubtDoesNotVanishWithItsCause(t *testing.T) {
+	bubble(t, small(), func(t *testing.T, w *world) {
+		w.start()
+		id, sibling := w.inDoubt(w.cloud.Pairs()[0])
+		w.cloud.DeleteBackup(sibling.ID)
+		time.Sleep(3 * time.Hour)
+		w.want(id, results.InDoubt, 0)
+	})
+}
+
+func TestARowBehindADoubtWaitsWithoutSpinning(t *testing.T) {
+	bubble(t, small(), func(t *testing.T, w *world) {
+		w.start()
+		pairs := w.cloud.Pairs()
+		_, sibling := w.inDoubt(pairs[0])
+		behind := w.ask(simulator.Pair{BackupID: sibling.ID, VolumeID: pairs[0].VolumeID})
+		time.Sleep(5 * time.Minute)
+		before := w.cloud.Calls()["GET backup"]
+		time.Sleep(time.Hour)
+		if n := w.cloud.Calls()["GET backup"] - before; n > 60*3 { // the doubt is looked at twice a minute
+			t.Errorf("%d looks at backups within an hour", n)
+		}
+		if row := w.want(behind, results.Waiting, 0); row.Wait != results.WaitHeld {
+			t.Errorf("waits for %q: %s", row.Wait, row.Reason)
+		}
+		w.want(w.ask(pairs[1]), results.Succeeded, 1) // others are not held up
+	})
+}
+
+func TestACloudWhoseMessagesCannotBeRead(t *testing.T) {
+	for status, proof := range map[int]results.Proof{403: results.ProofStatus, 500: results.ProofWeak} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			bubble(t, small(), func(t *testing.T, w *world) {
+				w.gateway(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+					if strings.Contains(r.URL.Path, "/messages") {
+						return html(status), nil
+					}
+					return next.RoundTrip(r)
+				})
+				w.start()
+				if row := w.want(w.ask(w.cloud.Pairs()[0]), results.Succeeded, 1); row.Proof != proof {
+					t.Errorf("proof %q, want %q", row.Proof, proof)
+				}
+			})
+		})
+	}
+}
+
+// A worker freezes right after its POST left; a front end queues the restore
+// after its 202, so nothing shows when settle is over. The 202 comes late.
+func TestALate202IsBelieved(t *testing.T) {
+	bubble(t, small(), func(t *testing.T, w *world) {
+		pair := w.cloud.Pairs()[0]
+		w.cloud.Script("POST restore "+pair.VolumeID, simulator.Fault{Kind: simulator.Queue, After: 10 * time.Minute})
+		first := w.start()
+		posted := make(chan struct{})
+		var once atomic.Bool
+		w.gateway(func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			res, err := next.RoundTrip(r)
+			if isRestore(r) && once.CompareAndSwap(false, true) {
+				first.power.freeze(155 * time.Second) // past post_deadline and settle
+				close(posted)
+			}
+			return res, err
+		})
+		first.kill() // it has no gateway yet
+		first = w.start()
+		id := w.ask(pair)
+		<-posted
+		_, err := w.store.SetCloud(t.Context(), cloudName, "test", "test", results.CloudSettings{Rate: ptr(0.1)})
+		must(t, err)
+		w.start()
+		w.want(id, results.Succeeded, 1)
+	})
+}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,22 +13,27 @@ import (
 const (
 	watchBase   = 30 * time.Minute
 	watchPerGiB = time.Minute
-	settleTries = 6
+	settleAgain = 10 * time.Second // at most between two tries to store an answer
 )
 
-// settle stores what the POST's answer means. If the store cannot be reached for
-// a while, it gives up: the row stays posting and the watcher settles it from
-// the cloud's side, as after a crash.
+// settle stores what the POST's answer means, trying as long as this process has
+// its store open. If it dies before, the row stays posting and the watcher
+// settles it from the cloud's side.
 func (w *Worker) settle(ctx context.Context, row results.Restore, a vbs.Accepted, err error) {
 	m := w.settlement(row, a, err)
-	for try := range settleTries {
-		if failed := w.move(ctx, m); failed == nil {
-			return
-		} else if try == settleTries-1 {
-			w.Log.Error().Err(failed).Str("restore", row.ID).Int("attempt", row.Attempt).Msg("answer not stored; the watcher will judge by the cloud")
+	for try := 1; ; try++ {
+		failed := w.move(ctx, m)
+		if failed == nil {
 			return
 		}
-		time.Sleep(Backoff(try+1, 0))
+		closed := errors.Is(failed, results.ErrClosed)
+		if try == 1 || closed {
+			w.Log.Error().Err(failed).Str("restore", row.ID).Int("attempt", row.Attempt).Msg("answer not stored yet")
+		}
+		if closed {
+			return
+		}
+		time.Sleep(min(Backoff(try, 0), settleAgain))
 	}
 }
 

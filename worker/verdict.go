@@ -22,6 +22,9 @@ func (x *Watcher) apply(ctx context.Context, r results.Watch, s sight, v Verdict
 			return false, nil
 		}
 	case Restored, RestoredWeak:
+		if r.State == results.InDoubt && !e.Accepted {
+			return false, nil // what spoke against it may only have been deleted since: a person decides
+		}
 		m.To, m.Kind, m.Proof, m.Outcome = results.Succeeded, "restored", results.ProofStatus, outcomeOf(r, "restored")
 		m.Reason = "restored: volume " + s.volume.Status + ", backup " + firstOf(s.backup.Status, "gone")
 		if v == RestoredWeak {

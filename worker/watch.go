@@ -191,6 +191,20 @@ func (x *Watcher) take(ctx context.Context, t *turn, began time.Time, cloud resu
 	var err error
 	if t.moved, err = x.lookAt(ctx, t.row, t.volume, t.listed, cloud.Settle, cloud.Ambiguous); err != nil && ctx.Err() == nil {
 		x.worker.Log.Debug().Err(err).Str("restore", t.row.ID).Msg("look at restore")
+		x.blind(ctx, t.row, began, err)
+	}
+}
+
+// blind tells once of a restore past its time that cannot even be looked at.
+func (x *Watcher) blind(ctx context.Context, r results.Watch, began time.Time, why error) {
+	deadline, _ := watchEnd(r.Restore, r.Last)
+	if r.Overdue || r.State != results.Restoring || began.Before(deadline) {
+		return
+	}
+	_, err := x.write(ctx, results.Move{ID: r.ID, From: []results.State{r.State}, Attempt: r.Attempt, Actor: x.worker.Name, WatchDeadline: r.WatchDeadline,
+		Overdue: true, Kind: "overdue", Reason: "past its watch deadline, and the cloud cannot be asked about it: " + inWords(why), Advice: "ask the cloud's operator"}, r)
+	if err != nil {
+		x.worker.Log.Warn().Err(err).Str("restore", r.ID).Msg("note that it is overdue")
 	}
 }
 

@@ -52,6 +52,7 @@ type Worker struct {
 }
 
 // New makes a Worker and gives its cloud a row in the store if it has none.
+// results.ErrOtherProject if the cloud was served with another project before.
 func New(ctx context.Context, c Config) (*Worker, error) {
 	if c.Budget == 0 {
 		c.Budget = 8
@@ -60,6 +61,9 @@ func New(ctx context.Context, c Config) (*Worker, error) {
 		c.PostTimeout = time.Minute
 	}
 	if _, err := c.Store.EnsureCloud(ctx, c.Cloud.Name()); err != nil {
+		return nil, err
+	}
+	if err := c.Store.BindProject(ctx, c.Cloud.Name(), c.Cloud.ProjectID()); err != nil {
 		return nil, err
 	}
 	c.Log = c.Log.With().Str("cloud", c.Cloud.Name()).Logger()

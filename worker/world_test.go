@@ -186,8 +186,11 @@ type process struct {
 
 // start runs a worker process until it is stopped or killed.
 func (w *world) start() *process {
+	w.mu.Lock()
 	w.started++
-	p := &process{world: w, name: fmt.Sprintf("worker-%d", w.started), power: newPower(), link: &link{redis: w.redis}, gone: make(chan struct{})}
+	name := fmt.Sprintf("worker-%d", w.started)
+	w.mu.Unlock()
+	p := &process{world: w, name: name, power: newPower(), link: &link{redis: w.redis}, gone: make(chan struct{})}
 	p.power.link = p.link
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel

@@ -58,7 +58,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, results.ErrNotFound), errors.Is(err, results.ErrNoStore):
 		return exitNotFound
-	case errors.As(err, &act), errors.Is(err, results.ErrMoved), errors.Is(err, worker.ErrOtherStore):
+	case errors.As(err, &act), errors.Is(err, results.ErrMoved), errors.Is(err, worker.ErrOtherStore), errors.Is(err, results.ErrOtherProject):
 		return exitConflict
 	case errors.As(err, &gone), isNetwork(err), errors.As(err, &answer) && !vbs.IsAuth(answer) && answer.Status >= 500:
 		return exitUnavailable

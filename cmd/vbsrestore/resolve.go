@@ -132,7 +132,7 @@ func suggestion(st story) (as results.Resolution, why string) {
 		return "", "none: look at the volume in the cloud, then decide"
 	}
 	if st.last().Attempt == 0 {
-		return results.ResolveRetry, "no POST was ever sent for it by this store"
+		return "", "none: this store knows of no POST, but it lost commits, and the volume has changed since: look at its content, then decide"
 	}
 	switch v := st.Cloud.judge(st.Restore, st.last()); v {
 	case worker.Running, worker.Adopt:

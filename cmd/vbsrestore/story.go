@@ -140,6 +140,8 @@ func waitInWords(w results.Wait) string {
 		return "the volume is attached"
 	case results.WaitBusy:
 		return "volume or backup is busy"
+	case results.WaitHeld:
+		return "another restore holds the volume or the backup"
 	case results.WaitCloud:
 		return "the cloud could not be asked"
 	case results.WaitMissing:

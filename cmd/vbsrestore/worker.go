@@ -161,6 +161,9 @@ func (c *crew) serve(ctx context.Context, login vbs.Cloud) error {
 	defer client.Close()
 	w, err := worker.New(ctx, worker.Config{Name: c.name, Store: c.store, Cloud: client, Reads: worker.NewReads(c.rdb, c.store, client.Name()),
 		Policy: worker.Policy{Never: c.settings.Retry.Never}, Budget: c.settings.Retry.Budget, PostTimeout: c.settings.Worker.PostTimeout, Log: c.log})
+	if errors.Is(err, results.ErrOtherProject) {
+		return hint(err, "give the other project's entry in clouds.yaml another name, or use another store")
+	}
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ CREATE UNIQUE INDEX one_restore_per_backup ON restores (backup_id)
 CREATE INDEX restores_by_volume ON restores (volume_id, backup_id);
 CREATE INDEX restores_waiting ON restores (cloud, class_rank, tried, created_at) WHERE state = 'waiting';
 CREATE INDEX restores_by_state ON restores (cloud, state);
+CREATE INDEX restores_held ON restores (backup_id, volume_id) WHERE state = 'waiting' AND wait = 'held';
 CREATE INDEX restores_ended ON restores (cloud, finished_at) WHERE finished_at > 0;
 CREATE INDEX restores_by_time ON restores (created_at, id);
 
@@ -129,6 +130,7 @@ CREATE TABLE rejected (
 
 CREATE TABLE clouds (
 	name         TEXT PRIMARY KEY,
+	project_id   TEXT NOT NULL DEFAULT '',
 	rev          BIGINT NOT NULL,
 	cap          BIGINT NOT NULL,
 	post_rate    DOUBLE PRECISION NOT NULL,
