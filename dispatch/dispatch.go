@@ -9,6 +9,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,8 +20,9 @@ import (
 )
 
 const (
-	releaseEvery = 500 * time.Millisecond
-	releaseMost  = 500
+	releaseEvery  = 500 * time.Millisecond
+	releaseMost   = 500
+	queuePatience = 10 * time.Second
 )
 
 // A Dispatcher releases the due restores of one cloud. It keeps no state.
@@ -38,17 +40,21 @@ type Dispatcher struct {
 // store answered: without the queue nothing can be released by anybody, which is
 // no reason to give the lease up.
 func (d *Dispatcher) Run(ctx context.Context, beat func()) error {
-	every, down := d.Every, false
+	every, down, storeDown := d.Every, false, false
 	if every == 0 {
 		every = releaseEvery
 	}
 	for {
 		rows, err := d.Store.Release(ctx, d.Cloud, releaseMost)
-		if err == nil {
+		refused := err != nil
+		if !refused {
 			beat()
 			err = d.wake(ctx, rows)
 		}
-		down = d.note(ctx, err, down)
+		if err != nil || len(rows) > 0 || storeDown { // an empty round says nothing about the queue
+			down = d.note(ctx, err, down)
+		}
+		storeDown = refused
 		wait := every
 		if len(rows) == releaseMost && err == nil {
 			wait = 0
@@ -82,5 +88,10 @@ func (d *Dispatcher) wake(ctx context.Context, rows []results.Release) error {
 	for i, r := range rows {
 		wakes[i] = tasks.Wake{ID: r.ID, Generation: r.Generation}
 	}
-	return d.Queue.Wake(ctx, d.Cloud, wakes)
+	ctx, cancel := context.WithTimeout(ctx, queuePatience)
+	defer cancel()
+	if err := d.Queue.Wake(ctx, d.Cloud, wakes); err != nil {
+		return errors.Join(err, d.Store.Unsent(context.WithoutCancel(ctx), rows))
+	}
+	return nil
 }

@@ -121,13 +121,16 @@ func (s *stage) run(d *dispatch.Dispatcher) (stop func()) {
 	return stop
 }
 
+// id is the id of the n-th row recorded.
+func id(n int) string { return fmt.Sprintf("%08x-0000-7000-8000-000000000abc", n) }
+
 // record stores n requests and returns their ids in the order of asking.
 func (s *stage) record(n int) []string {
 	s.t.Helper()
 	ids := make([]string, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		ids[i] = fmt.Sprintf("%08x-0000-7000-8000-000000000abc", i+1)
+		ids[i] = id(i + 1)
 		r := tasks.Restore{ID: ids[i], Cloud: cloud, BackupID: fmt.Sprintf("%08x-bbbb-4000-8000-000000000000", i+1),
 			VolumeID: fmt.Sprintf("%08x-cccc-4000-8000-000000000000", i+1), Actor: "anna"}
 		r.Normalize(time.Now())
@@ -237,14 +240,19 @@ type link struct {
 	redis *miniredis.Miniredis
 	mu    sync.Mutex
 	isCut bool
+	hangs bool
 	conns []net.Conn
 }
 
 var errCut = errors.New("link cut")
 
-func (l *link) dial(context.Context, string, string) (net.Conn, error) {
+func (l *link) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if l.isCut {
 		return nil, errCut
 	}
@@ -263,6 +271,13 @@ func (l *link) cut() {
 		c.Close()
 	}
 	l.conns = nil
+}
+
+// hang lets nobody through, without a word.
+func (l *link) hang() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hangs = true
 }
 
 func (l *link) heal() {
@@ -333,11 +348,29 @@ func TestWithoutTheQueueRowsWaitInTheStore(t *testing.T) {
 	})
 }
 
+// Rows that could not be sent do not count as woken in vain, which would make
+// them rest for ten minutes.
+func TestALongTimeWithoutTheQueueCostsSeconds(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		s.link.cut()
+		s.record(1)
+		d := s.dispatcher()
+		d.Every = tryEvery
+		s.run(d)
+		time.Sleep(7 * time.Minute)
+		s.link.heal()
+		time.Sleep(again + 2*d.Every)
+		if wakes := s.wakes(); len(wakes) != 1 || wakes[0].ID != id(1) {
+			t.Errorf("wake-ups on the queue: %+v, want one", wakes)
+		}
+	})
+}
+
 func TestALostWakeUpIsSentAgain(t *testing.T) {
 	for name, lose := range map[string]func(s *stage){
 		"Redis was flushed": func(s *stage) {
 			time.Sleep(grown)
-			s.wantWakes(1, s.firstID())
+			s.wantWakes(1, id(1))
 			must(s.t)(s.look.FlushAll(s.t.Context()).Result())
 		},
 		"Redis was away": func(s *stage) {
@@ -364,9 +397,6 @@ func TestALostWakeUpIsSentAgain(t *testing.T) {
 		})
 	}
 }
-
-// firstID is the id of the first row recorded.
-func (s *stage) firstID() string { return "00000001-0000-7000-8000-000000000abc" }
 
 func TestAPausedCloudReleasesNothing(t *testing.T) {
 	onStage(t, func(t *testing.T, s *stage) {
@@ -421,28 +451,23 @@ func TestARoundThatTheStoreRefusesIsNoBeat(t *testing.T) {
 }
 
 func TestADispatcherStopsAtOnceAndQuietly(t *testing.T) {
-	for name, before := range map[string]func(s *stage){
-		"between two rounds": func(*stage) {},
-		"while the queue is away": func(s *stage) {
-			s.record(1)
-			s.link.cut()
-		},
-	} {
+	for name, rows := range map[string]int{"between two rounds": 0, "while Redis does not answer": 1} {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, func(t *testing.T, s *stage) {
-				before(s)
+				t.Cleanup(func() { time.Sleep(time.Minute) }) // what still dials comes to its end
+				s.record(rows)
+				time.Sleep(grown)
+				s.link.hang()
 				d := s.dispatcher()
 				d.Every = time.Hour
 				stop := s.run(d)
-				time.Sleep(time.Minute)
-				asked, lines := time.Now(), len(s.log.lines(t))
+				time.Sleep(time.Second)
+				asked := time.Now()
 				stop()
 				if took := time.Since(asked); took > 0 {
 					t.Errorf("stopped after %s", took)
 				}
-				if now := s.log.lines(t); len(now) != lines {
-					t.Errorf("said %q while stopping", now[lines:])
-				}
+				s.wantLog()
 			})
 		})
 	}

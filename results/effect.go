@@ -17,7 +17,7 @@ type Effect struct {
 
 // apply changes the cloud's row in the transaction of the restore that brought the answer.
 func (t *txn) apply(e Effect, r Restore) error {
-	if e == (Effect{}) {
+	if e == (Effect{}) && r.State != Failed && r.State != Waiting {
 		return nil
 	}
 	c, err := t.cloud(r.Cloud)

@@ -238,6 +238,12 @@ func (t *txn) lateAnswer(row Restore, m Move) (Restore, error) {
 		// row is judged once more before anything is sent for it again.
 	}
 	late := row
+	if m.Accepted && !row.Accepted || m.Attempt < row.Attempt && m.Accepted {
+		late.Advice = fmt.Sprintf("the cloud accepted attempt %d after all, though it was judged as not executed: look at the volume, it may be written twice", m.Attempt)
+		if err := t.save(row, &late, false); err != nil {
+			return row, err
+		}
+	}
 	late.Reason = fmt.Sprintf("the answer to attempt %d came after it was judged: %d %s", m.Attempt, m.Answer.Status, m.Answer.Message)
 	if err := t.moved(row, late, "late answer", m.Actor); err != nil {
 		return row, err

@@ -222,7 +222,12 @@ func TestLate202OfAnotherAttemptIsNot(t *testing.T) {
 		if _, err := s.Move(t.Context(), lateAnswer(row, 202, true)); !errors.Is(err, results.ErrMoved) {
 			t.Errorf("Move = %v; want ErrMoved", err)
 		}
-		diff(t, "the row", row, get(t, s, row.ID), sameRow)
+		got := get(t, s, row.ID)
+		if !strings.Contains(got.Advice, "accepted attempt 1 after all") {
+			t.Errorf("a person is told %q", got.Advice)
+		}
+		got.Advice = row.Advice
+		diff(t, "the row", row, got, sameRow)
 		attempts, err := s.Attempts(t.Context(), row.ID)
 		if err != nil || attempts[0].Answer.Status != 202 || attempts[1].Answer.Status != 0 {
 			t.Errorf("attempts %+v, %v", attempts, err)

@@ -120,10 +120,11 @@ func (s *Store) Reject(ctx context.Context, r Rejected) (fresh bool, err error) 
 	return fresh, wrapIf("keep a rejected message", err)
 }
 
-// Rejections lists rejected messages not replayed yet, oldest first, at most limit.
-func (s *Store) Rejections(ctx context.Context, limit int) ([]Rejected, error) {
+// Rejections lists rejected messages not replayed yet, oldest first, after a page
+// (time At, ID), at most limit.
+func (s *Store) Rejections(ctx context.Context, after Page, limit int) ([]Rejected, error) {
 	rows, err := s.query(ctx, `SELECT id, queue, task_id, payload, truncated, reason, worker, at FROM rejected
-		WHERE replayed_at = 0 ORDER BY at, id LIMIT $1`, limit)
+		WHERE replayed_at = 0 AND (at > $1 OR at = $1 AND id > $2) ORDER BY at, id LIMIT $3`, micros(after.CreatedAt), after.ID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list rejected messages: %w", err)
 	}

@@ -104,7 +104,7 @@ func TestRejectKeepsTheMessage(t *testing.T) {
 				t.Errorf("rejection %d: new %t, %v; want %t", i, fresh, err, want)
 			}
 		}
-		got, err := s.Rejections(t.Context(), 10)
+		got, err := s.Rejections(t.Context(), results.Page{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestRejectCutsAtTheLongestMessage(t *testing.T) {
 			must(t)(s.Reject(t.Context(), results.Rejected{Queue: "prod", Payload: payload, Reason: "too_large"}))
 			time.Sleep(time.Second)
 		}
-		got, err := s.Rejections(t.Context(), 10)
+		got, err := s.Rejections(t.Context(), results.Page{}, 10)
 		if err != nil || len(got) != 2 {
 			t.Fatalf("%d rejections, %v; want 2", len(got), err)
 		}
@@ -139,7 +139,7 @@ func TestRejectCutsAtTheLongestMessage(t *testing.T) {
 func TestReplayedOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *results.Store) {
 		must(t)(s.Reject(t.Context(), results.Rejected{Queue: "prod", TaskID: "t1", Payload: []byte("x"), Reason: "newer_version"}))
-		kept, err := s.Rejections(t.Context(), 1)
+		kept, err := s.Rejections(t.Context(), results.Page{}, 1)
 		if err != nil || len(kept) != 1 {
 			t.Fatal(kept, err)
 		}
@@ -154,7 +154,7 @@ func TestReplayedOnce(t *testing.T) {
 		if _, err := s.Get(t.Context(), restoreID(2)); !errors.Is(err, results.ErrNotFound) {
 			t.Errorf("the second replay left a row: %v", err)
 		}
-		if kept, err = s.Rejections(t.Context(), 1); len(kept) != 0 || err != nil {
+		if kept, err = s.Rejections(t.Context(), results.Page{}, 1); len(kept) != 0 || err != nil {
 			t.Errorf("still listed: %v, %v", kept, err)
 		}
 	})

@@ -81,7 +81,7 @@ func (t *txn) restAWhile(before, row Restore) error {
 	return t.moved(before, row, "no outcome", "vbsrestore")
 }
 
-const dueSQL = `SELECT ` + restoreColumns + ` FROM restores WHERE cloud = $1 AND state = 'waiting' AND class_rank = $2 AND not_before <= $3
+const dueSQL = `SELECT ` + restoreColumns + ` FROM restores WHERE cloud = $1 AND state = 'waiting' AND class_rank = $2 AND (not_before <= $3 OR not_after > 0 AND not_after < $3)
 	AND (generation > 0 OR attempt > 0 OR waits > 0 OR created_at < $4) AND id <> $5
 	ORDER BY tried, created_at`
 
@@ -187,6 +187,21 @@ func (t *txn) restores(most int, query string, args ...any) ([]Restore, error) {
 		out = append(out, r)
 	}
 	return out, rows.Err()
+}
+
+// Unsent takes back the count of wake-ups that could not be put on the queue: that
+// nobody stored an outcome for them proves nothing. The rows stay queued and are
+// sent again.
+func (s *Store) Unsent(ctx context.Context, rows []Release) error {
+	return s.write(ctx, func(t *txn) error {
+		for _, r := range rows {
+			const unsent = `UPDATE restores SET releases = releases - 1, rev = rev + 1 WHERE id = $1 AND state = 'queued' AND generation = $2 AND releases > 0`
+			if _, err := t.exec(unsent, r.ID, r.Generation); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // OthersDue reports whether another row of the same cloud, of this class or a

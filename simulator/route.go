@@ -149,7 +149,7 @@ func (c *Cloud) serve(q *request) answer {
 		a = q.fault(500, wentWrong)
 	}
 	if !c.cfg.NoDate {
-		a.header["Date"] = []string{clock().Format(http.TimeFormat)}
+		a.header["Date"] = []string{c.clock().Format(http.TimeFormat)}
 	}
 	return a
 }

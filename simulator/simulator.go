@@ -79,6 +79,8 @@ type Config struct {
 	Fractional bool
 	// NoDate leaves the Date header out, as the uwsgi of Debian does.
 	NoDate bool
+	// Skew is how far the cloud's clock is ahead of this machine's. Default 0.
+	Skew time.Duration
 	// Pike is an older Cinder: no src_backup_id, no /messages, microversions to
 	// 3.45.
 	Pike bool
@@ -143,7 +145,7 @@ func New(cfg Config) (*Cloud, error) {
 
 // restart reads the journal, and fills an empty cloud.
 func (c *Cloud) restart() error {
-	c.now = clock()
+	c.now = c.clock()
 	generation := uint64(0)
 	if c.cfg.Journal != "" {
 		j, n, err := openJournal(c, c.cfg.Journal)
@@ -197,13 +199,14 @@ func setDefault[T comparable](field *T, value T) {
 
 // clock is the wall time: what is read back from a journal has no monotonic part
 // either.
-func clock() time.Time { return time.Now().Round(0).UTC() }
+// clock is the cloud's own clock.
+func (c *Cloud) clock() time.Time { return time.Now().Round(0).UTC().Add(c.cfg.Skew) }
 
 // enter locks the cloud and runs everything that is due. Every method and every
 // request begins with it and ends with leave.
 func (c *Cloud) enter() {
 	c.mu.Lock()
-	c.advance(clock())
+	c.advance(c.clock())
 }
 
 // leave writes the journal and unlocks.

@@ -3,6 +3,7 @@ package vbs
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -60,17 +61,30 @@ func (b *truth) UnmarshalJSON(raw []byte) error {
 type moment struct{ time.Time }
 
 func (m *moment) UnmarshalJSON(raw []byte) error {
-	m.Time = parseTime(textOf(raw))
+	m.Time, _ = parseTime(textOf(raw)) // for people to read
 	return nil
 }
 
-func parseTime(s string) time.Time {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"} {
+// lastChange is an updated_at, by which changes are recognised: one that cannot be
+// read is an error, because taken for none it would look like "nothing changed".
+type lastChange struct{ time.Time }
+
+func (m *lastChange) UnmarshalJSON(raw []byte) (err error) {
+	m.Time, err = parseTime(textOf(raw))
+	return err
+}
+
+// parseTime reads the cloud's times; none and null are the zero time.
+func parseTime(s string) (time.Time, error) {
+	if s == "" || s == "null" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05.999999999Z0700"} {
 		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC()
+			return t.UTC(), nil
 		}
 	}
-	return time.Time{}
+	return time.Time{}, fmt.Errorf("time %.40q is of no known form", s)
 }
 
 // pairs is a JSON object of strings; other values are written as JSON.

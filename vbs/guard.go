@@ -48,6 +48,15 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// Close drops what the kernel has not sent yet once the time is over: it must not
+// go out later, after a cut line or a sleep.
+func (c *guardedConn) Close() error {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.guard.past() {
+		tcp.SetLinger(0)
+	}
+	return c.Conn.Close()
+}
+
 // oneShot is a transport for a single request that must not be repeated:
 // HTTP/1.1, a new connection that is closed afterwards, so net/http never sends
 // the request again on another one.

@@ -43,17 +43,17 @@ type Backup struct {
 }
 
 type volumeJSON struct {
-	ID          text   `json:"id"`
-	Name        text   `json:"name"`
-	Status      text   `json:"status"`
-	Size        number `json:"size"`
-	Type        text   `json:"volume_type"`
-	Zone        text   `json:"availability_zone"`
-	Metadata    pairs  `json:"metadata"`
-	Created     moment `json:"created_at"`
-	Updated     moment `json:"updated_at"`
-	Bootable    truth  `json:"bootable"`
-	Encrypted   truth  `json:"encrypted"`
+	ID          text       `json:"id"`
+	Name        text       `json:"name"`
+	Status      text       `json:"status"`
+	Size        number     `json:"size"`
+	Type        text       `json:"volume_type"`
+	Zone        text       `json:"availability_zone"`
+	Metadata    pairs      `json:"metadata"`
+	Created     moment     `json:"created_at"`
+	Updated     lastChange `json:"updated_at"`
+	Bootable    truth      `json:"bootable"`
+	Encrypted   truth      `json:"encrypted"`
 	Attachments []struct {
 		ServerID text `json:"server_id"`
 		Device   text `json:"device"`
@@ -76,17 +76,17 @@ func (j volumeJSON) value(at time.Time) Volume {
 }
 
 type backupJSON struct {
-	ID            text   `json:"id"`
-	Name          text   `json:"name"`
-	Status        text   `json:"status"`
-	VolumeID      text   `json:"volume_id"`
-	FailReason    text   `json:"fail_reason"`
-	Size          number `json:"size"`
-	Incremental   truth  `json:"is_incremental"`
-	HasDependents truth  `json:"has_dependent_backups"`
-	DataTime      moment `json:"data_timestamp"`
-	Created       moment `json:"created_at"`
-	Updated       moment `json:"updated_at"`
+	ID            text       `json:"id"`
+	Name          text       `json:"name"`
+	Status        text       `json:"status"`
+	VolumeID      text       `json:"volume_id"`
+	FailReason    text       `json:"fail_reason"`
+	Size          number     `json:"size"`
+	Incremental   truth      `json:"is_incremental"`
+	HasDependents truth      `json:"has_dependent_backups"`
+	DataTime      moment     `json:"data_timestamp"`
+	Created       moment     `json:"created_at"`
+	Updated       lastChange `json:"updated_at"`
 }
 
 func (j backupJSON) id() string { return string(j.ID) }

@@ -106,6 +106,10 @@ var transportRules = []Rule{
 		func(e *vbs.Error) bool { return e.TooLate }, free},
 	{"certificate not trusted", PauseAll, "cloud paused: mend the CA or the host name",
 		func(e *vbs.Error) bool { return e.Cert }, advise("certificate", "the cloud's certificate is not trusted; check cacert in clouds.yaml and the host name")},
+	{"Keystone cannot renew the token (5xx, 429)", Again, "nothing was sent: backoff, cloud slowed; costs no POST",
+		func(e *vbs.Error) bool {
+			return e.Answerer == vbs.Keystone && e.Executed == vbs.ExecutedNo && (e.Status >= 500 || e.Status == 429)
+		}, slowFree},
 	{"connection refused, DNS, TLS before anything was written", Again, "backoff, cloud slowed; costs no POST",
 		func(e *vbs.Error) bool { return e.Status == 0 && e.Executed == vbs.ExecutedNo }, slowFree},
 	{"no answer: time-out, reset or EOF after the write", Observe, "observed; only proven not executed → backoff",

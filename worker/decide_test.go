@@ -283,6 +283,7 @@ func TestNoRuleIsUnreachable(t *testing.T) {
 	answers := []*vbs.Error{
 		{Executed: vbs.ExecutedNo, TooLate: true},
 		{Executed: vbs.ExecutedNo, Cert: true},
+		{Status: 503, Answerer: vbs.Keystone, Executed: vbs.ExecutedNo},
 		{Executed: vbs.ExecutedNo},
 		{Executed: vbs.ExecutedMaybe},
 		fromHTML(429).parsed(),

@@ -76,7 +76,7 @@ func (w *Worker) judge(ctx context.Context, row results.Restore, last results.At
 		default:
 			return v, text, nil
 		}
-		if err != nil && !e.PastDeadline {
+		if err != nil && !(e.PastDeadline && row.Overdue) { // overdue was told at an earlier look
 			return KeepWatching, "", err
 		}
 		if err != nil { // it cannot be asked for ever: the success is weak, the doubt a doubt
@@ -111,14 +111,22 @@ func (w *Worker) askMessages(ctx context.Context, row results.Restore, last resu
 	if err != nil {
 		return Unread, "", err
 	}
-	known := last.Answer.Answerer == vbs.Cinder.String() && strings.HasPrefix(last.Answer.RequestID, "req-")
 	for _, m := range found {
-		byTime := !known && !m.Created.Before(last.Before.CloudTime)
-		if byTime || known && m.RequestID == last.Answer.RequestID {
+		if TellsOf(m, last) {
 			return Found, m.Text, nil
 		}
 	}
 	return Clean, "", nil
+}
+
+// TellsOf reports whether a message of the cloud is about this attempt: it names
+// the request id that Cinder answered with; if no answer of Cinder's came, it is
+// not older than the look before the POST.
+func TellsOf(m vbs.Message, a results.Attempt) bool {
+	if a.Answer.Answerer == vbs.Cinder.String() && strings.HasPrefix(a.Answer.RequestID, "req-") {
+		return m.RequestID == a.Answer.RequestID
+	}
+	return !m.Created.Before(a.Before.CloudTime)
 }
 
 // refusedForGood: this cloud has no messages, or none for us.
@@ -189,7 +197,7 @@ func (w *Worker) executedLate(ctx context.Context, row results.Restore, s sight,
 		m.To, m.Kind, m.FailClass, m.Outcome = results.Failed, "failed", failClass(v), "executed late, failed"
 		m.Reason, m.Advice = failedBecause(v, s, text), failedAdvice(v, row)
 	default:
-		m.To, m.Kind, m.Reason = results.InDoubt, "in doubt", "volume and backup moved since the POST taken for lost, and not only by us"
+		m.To, m.Kind, m.FailClass, m.Reason = results.InDoubt, "in doubt", "siblings", "volume and backup moved since the POST taken for lost, and not only by us"
 	}
 	return w.move(ctx, m)
 }

@@ -102,6 +102,7 @@ type fleet struct {
 	rng     *rand.Rand
 	asked   map[string]simulator.Pair
 	touched map[string]bool // volumes and backups that somebody else touched
+	flushed bool            // Redis forgot everything once: what was not recorded then is asked for again
 	cap     int
 	wg      sync.WaitGroup
 }
@@ -129,7 +130,8 @@ const (
 )
 
 func newFleet(t *testing.T, seed uint64, faults simulator.Faults) *fleet {
-	w := newWorld(t, simulator.Config{Volumes: fleetVolumes, Seed: seed, GiBPerSecond: 4, Capacity: 4, Faults: faults, NoDate: seed%5 == 4})
+	w := newWorld(t, simulator.Config{Volumes: fleetVolumes, Seed: seed, GiBPerSecond: 4, Capacity: 4, Faults: faults, NoDate: seed%5 == 4,
+		Skew: []time.Duration{0, -7 * time.Minute, 3 * time.Minute}[seed%3]})
 	f := &fleet{world: w, rng: rand.New(rand.NewPCG(seed, 17)), asked: map[string]simulator.Pair{}, touched: map[string]bool{}, cap: fleetCap}
 	f.gateway(f.lyingGateway(rand.New(rand.NewPCG(seed, 23))))
 	w.set(results.CloudSettings{Cap: ptr(f.cap), Rate: ptr(2.0), ReadRate: ptr(20.0)})
@@ -212,7 +214,10 @@ func (f *fleet) redisAway() {
 	})
 }
 
-func (f *fleet) flush() { f.redis.FlushAll() }
+func (f *fleet) flush() {
+	f.flushed = true
+	f.redis.FlushAll()
+}
 
 func (f *fleet) blip() {
 	p := f.some()
@@ -239,7 +244,7 @@ func (f *fleet) handOver() {
 
 // people is what other people do on the same volumes.
 func (f *fleet) people() []func() {
-	return []func(){f.foreignRestore, f.foreignRestore, f.rename, f.rename, f.foreignBackup, f.touchParent, f.attach}
+	return []func(){f.foreignRestore, f.foreignRestore, f.rename, f.rename, f.foreignBackup, f.touchParent, f.attach, f.reset}
 }
 
 func (f *fleet) anyPair() simulator.Pair {
@@ -271,6 +276,21 @@ func (f *fleet) touchParent() {
 	f.cloud.TouchParent(v.BackupID)
 }
 
+// reset is an administrator's: it makes a broken volume usable again, or cancels
+// a restore by its backup.
+func (f *fleet) reset() {
+	for _, v := range f.cloud.Volumes() {
+		if v.Status == "error" || v.Status == "error_restoring" {
+			f.touched[v.ID] = true
+			f.cloud.ResetVolume(v.ID, "available")
+			return
+		}
+	}
+	b := f.anyPair()
+	f.touched[b.BackupID] = true
+	f.cloud.ResetBackup(b.BackupID, "available")
+}
+
 func (f *fleet) attach() {
 	v := f.anyPair()
 	f.touched[v.VolumeID] = true
@@ -285,7 +305,7 @@ func (f *fleet) finish() []results.Restore {
 	for len(f.processes()) < 2 {
 		f.start()
 	}
-	const patience = 3 * time.Hour
+	const patience = 4 * time.Hour
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Second) {
 		rows, open := f.rows()
 		if open == 0 {
@@ -306,6 +326,9 @@ func (f *fleet) rows() (rows []results.Restore, open int) {
 		row, err := f.store.Get(f.t.Context(), id)
 		if errors.Is(err, results.ErrNotFound) {
 			open++
+			if !f.flushed {
+				continue // Redis has it still, or it is lost
+			}
 			r := f.request(p)
 			r.ID = id
 			f.queue.Restore(f.t.Context(), r) // Redis may be away: the next round asks again
@@ -323,7 +346,7 @@ func (f *fleet) rows() (rows []results.Restore, open int) {
 // check holds the invariants against what the cloud itself says.
 func (f *fleet) check(rows []results.Restore) {
 	if len(rows) != len(f.asked) {
-		f.t.Errorf("lost: %d of %d restores are recorded", len(rows), len(f.asked))
+		f.t.Errorf("LOST: only %d of %d restores are recorded", len(rows), len(f.asked))
 	}
 	for _, r := range rows {
 		f.checkTruth(r)

@@ -60,7 +60,7 @@ func (w *Worker) look(ctx context.Context, row results.Restore, pace func(contex
 	}
 	s.began, s.projectID = w.Store.Now(), w.Cloud.ProjectID()
 	if s.volume, err = w.Cloud.Volume(ctx, row.VolumeID); err != nil && !vbs.IsGone(err) {
-		w.noteRead(err)
+		w.noteRead(ctx, err)
 		return s, err
 	}
 	s.goneV = err != nil
@@ -68,7 +68,7 @@ func (w *Worker) look(ctx context.Context, row results.Restore, pace func(contex
 		return s, err
 	}
 	s.backup, err = w.Cloud.Backup(ctx, row.BackupID)
-	w.noteRead(err)
+	w.noteRead(ctx, err)
 	if vbs.IsGone(err) {
 		s.goneB, err = true, nil
 	}
@@ -143,7 +143,7 @@ func (w *Worker) ready(ctx context.Context, row results.Restore, s sight) (sight
 	m := results.Move{ID: row.ID, From: []results.State{row.State}, Attempt: row.Attempt, Actor: w.Name, Reason: h.reason, Advice: h.advice, Seen: w.sighting(row, s)}
 	switch {
 	case h.doubt:
-		m.To, m.Kind = results.InDoubt, "in doubt"
+		m.To, m.Kind, m.FailClass = results.InDoubt, "in doubt", h.class
 	case h.wait == "":
 		m.To, m.Kind, m.FailClass = results.Failed, "failed", h.class
 	default:
@@ -233,13 +233,13 @@ func (w *Worker) restoredByAnother(ctx context.Context, row results.Restore) (*h
 // commit it still has may have been restored without the store knowing.
 func (w *Worker) suspect(ctx context.Context, row results.Restore, s sight) (*hurdle, error) {
 	c, err := w.Store.Cloud(ctx, row.Cloud)
-	if err != nil || c.SuspectAt.IsZero() || row.CreatedAt.After(c.SuspectAt) {
+	if err != nil || c.SuspectAt.IsZero() || row.AskedAt.After(c.SuspectAt) {
 		return nil, err
 	}
 	if s.volume.Updated.Before(c.SuspectFrom.Add(-suspectSlack)) {
 		return nil, nil
 	}
-	return &hurdle{doubt: true, reason: "the store lost commits, and the volume changed at " + s.volume.Updated.Format(time.RFC3339) + ": it may have been restored already",
+	return &hurdle{doubt: true, class: "suspect", reason: "the store lost commits, and the volume changed at " + s.volume.Updated.Format(time.RFC3339) + ": it may have been restored already",
 		advice: "look at the volume, then: vbsrestore restore resolve " + row.ID}, nil
 }
 

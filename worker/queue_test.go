@@ -317,7 +317,7 @@ func TestMessagesThatAreNone(t *testing.T) {
 			must(t, err)
 		}
 		time.Sleep(2 * time.Minute)
-		kept, err := w.store.Rejections(t.Context(), 100)
+		kept, err := w.store.Rejections(t.Context(), results.Page{}, 100)
 		must(t, err)
 		if len(kept) != 6 {
 			t.Errorf("%d of 6 messages were kept: %+v", len(kept), kept)

@@ -29,6 +29,7 @@ type Reads struct {
 	rate  float64
 	until time.Time // the rate is read from the store again then
 	local *rate.Limiter
+	alone time.Time // until then Redis is not asked: it did not answer
 }
 
 // NewReads paces by the read rate that the cloud's row in the store has.
@@ -75,14 +76,37 @@ func (r *Reads) wait(ctx context.Context, key string, share float64) error {
 func (r *Reads) ask(ctx context.Context, key string, perSecond float64) time.Duration {
 	ms := max(1, int(math.Round(1000/perSecond)))
 	limit := redis_rate.Limit{Rate: 1, Period: time.Duration(ms) * time.Millisecond, Burst: max(1, int(perSecond))}
-	res, err := r.limiter.Allow(ctx, "vbsrestore:reads:"+r.cloud+":"+key, limit)
+	if r.isAlone() {
+		return r.askLocally(perSecond)
+	}
+	short, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	res, err := r.limiter.Allow(short, "vbsrestore:reads:"+r.cloud+":"+key, limit)
 	if err != nil {
+		r.goAlone()
 		return r.askLocally(perSecond)
 	}
 	if res.Allowed > 0 {
 		return 0
 	}
 	return max(res.RetryAfter, time.Millisecond)
+}
+
+const (
+	redisPatience = 300 * time.Millisecond // a GET never waits longer for Redis
+	aloneFor      = 5 * time.Second
+)
+
+func (r *Reads) isAlone() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Now().Before(r.alone)
+}
+
+func (r *Reads) goAlone() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.alone = time.Now().Add(aloneFor)
 }
 
 func (r *Reads) askLocally(perSecond float64) time.Duration {

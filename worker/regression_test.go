@@ -227,7 +227,7 @@ func TestAMessageForARowInAnotherStoreIsKeptAndNeverExecuted(t *testing.T) {
 		stranger := tasks.NewID()
 		must(t, w.queue.Wake(t.Context(), cloudName, []tasks.Wake{{ID: stranger, Generation: 3}}))
 		time.Sleep(time.Minute)
-		kept, err := w.store.Rejections(t.Context(), 10)
+		kept, err := w.store.Rejections(t.Context(), results.Page{}, 10)
 		must(t, err)
 		if len(kept) != 1 || !strings.Contains(kept[0].Reason, stranger) {
 			t.Errorf("rejected messages: %+v, want the one wake-up", kept)
@@ -316,20 +316,22 @@ func TestAWorkerKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// A process that sleeps through its deadline between claim and POST must not
-// send any more: its row is judged meanwhile by another.
-func TestAProcessFrozenBetweenClaimAndPOSTSendsNothingLate(t *testing.T) {
-	for _, sleep := range []time.Duration{30 * time.Second, 61 * time.Second, 10 * time.Minute} {
-		t.Run(sleep.String(), func(t *testing.T) {
+// A process is suspended at its first, second, third … step, so also between the
+// claim's commit and the POST, for longer than post_deadline and settle together:
+// its row is judged and sent again by another. When it wakes up it must send
+// nothing any more.
+func TestAWorkerFrozenAtEveryStep(t *testing.T) {
+	for step := 1; step <= 45; step++ {
+		t.Run(fmt.Sprintf("step %d", step), func(t *testing.T) {
+			t.Parallel()
 			bubble(t, small(), func(t *testing.T, w *world) {
-				frozen := w.start()
 				id := w.ask(w.cloud.Pairs()[0])
-				for w.stateOf(id) != results.Posting && w.stateOf(id) != results.Restoring {
-					frozen.power.freeze(0)
-					time.Sleep(10 * time.Millisecond)
-				}
-				frozen.power.freeze(sleep)
+				frozen := w.start()
+				frozen.power.freezeIn(step, 5*time.Minute)
+				time.Sleep(20 * time.Second)
 				w.start()
+				w.want(id, results.Succeeded, 1)
+				time.Sleep(10 * time.Minute)
 				w.want(id, results.Succeeded, 1)
 			})
 		})

@@ -26,11 +26,11 @@ func (w *Worker) settle(ctx context.Context, row results.Restore, a vbs.Accepted
 		if failed == nil {
 			return
 		}
-		closed := errors.Is(failed, results.ErrClosed)
-		if try == 1 || closed {
+		hopeless := errors.Is(failed, results.ErrClosed) || errors.Is(failed, results.ErrNotFound) || errors.As(failed, new(*results.ArrowError))
+		if try == 1 || hopeless {
 			w.Log.Error().Err(failed).Str("restore", row.ID).Int("attempt", row.Attempt).Msg("answer not stored yet")
 		}
-		if closed {
+		if hopeless {
 			return
 		}
 		time.Sleep(min(Backoff(try, 0), settleAgain))

@@ -15,6 +15,7 @@ const (
 	unblockEvery = 30 * time.Second
 	replayEvery  = time.Minute
 	unblockMost  = 5000
+	replayPage   = 100
 	fewVolumes   = 3 // up to so many are read singly, more by one listing
 )
 
@@ -52,7 +53,7 @@ func (w *Worker) probe(ctx context.Context) error {
 		return err
 	}
 	err = w.Cloud.Ping(ctx)
-	w.noteRead(err)
+	w.noteRead(ctx, err)
 	reason := "the cloud answers again; one restore may go"
 	if err != nil {
 		reason = "the cloud still refuses: " + inWords(err)
@@ -110,22 +111,35 @@ func (w *Worker) freeVolumes(ctx context.Context, rows []results.Restore) (map[s
 // replay records rejected messages that this worker understands after all: an
 // older worker met a newer message, or one of a cloud it did not serve.
 func (w *Worker) replay(ctx context.Context) error {
-	kept, err := w.Store.Rejections(ctx, 100)
-	if err != nil {
-		return err
-	}
-	for _, r := range kept {
-		m, err := tasks.Decode(r.Payload)
-		if err != nil || r.Truncated || m.Restore == nil || m.Restore.Cloud != w.Cloud.Name() {
-			continue
-		}
-		row, outcome, err := w.Store.Replayed(ctx, r.ID, *m.Restore)
-		if err != nil && !errors.Is(err, results.ErrMoved) {
+	var at results.Page
+	for {
+		kept, err := w.Store.Rejections(ctx, at, replayPage)
+		if err != nil {
 			return err
 		}
-		if outcome == results.RecordedNew {
-			w.logMove(row, "rejected message replayed")
+		for _, r := range kept {
+			if err := w.replayOne(ctx, r); err != nil {
+				return err
+			}
+			at = results.Page{CreatedAt: r.At, ID: r.ID}
 		}
+		if len(kept) < replayPage {
+			return nil
+		}
+	}
+}
+
+func (w *Worker) replayOne(ctx context.Context, r results.Rejected) error {
+	m, err := tasks.Decode(r.Payload)
+	if err != nil || r.Truncated || m.Restore == nil || m.Restore.Cloud != w.Cloud.Name() {
+		return nil // still not for us
+	}
+	row, outcome, err := w.Store.Replayed(ctx, r.ID, *m.Restore)
+	if err != nil && !errors.Is(err, results.ErrMoved) {
+		return err
+	}
+	if outcome == results.RecordedNew {
+		w.logMove(row, "rejected message replayed")
 	}
 	return nil
 }

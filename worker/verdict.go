@@ -22,8 +22,8 @@ func (x *Watcher) apply(ctx context.Context, r results.Watch, s sight, v Verdict
 			return false, nil
 		}
 	case Restored, RestoredWeak:
-		if r.State == results.InDoubt && !e.Accepted {
-			return false, nil // what spoke against it may only have been deleted since: a person decides
+		if r.State == results.InDoubt && r.FailClass != "" {
+			return false, nil // its cause may only have been deleted since: a person decides
 		}
 		m.To, m.Kind, m.Proof, m.Outcome = results.Succeeded, "restored", results.ProofStatus, outcomeOf(r, "restored")
 		m.Reason = "restored: volume " + s.volume.Status + ", backup " + firstOf(s.backup.Status, "gone")
@@ -43,7 +43,7 @@ func (x *Watcher) apply(ctx context.Context, r results.Watch, s sight, v Verdict
 		if r.State == results.InDoubt {
 			return false, nil
 		}
-		m.To, m.Kind, m.Reason = results.InDoubt, "in doubt", doubt(r, s, e)
+		m.To, m.Kind, m.Reason, m.FailClass = results.InDoubt, "in doubt", doubt(r, s, e), doubtClass(e)
 		m.Advice = "look at the evidence: vbsrestore restore resolve " + r.ID
 	default:
 		return x.nothingNew(ctx, r, s, e)
@@ -180,6 +180,14 @@ func failedAdvice(v Verdict, r results.Restore) string {
 		return "restore the backup to a new volume"
 	}
 	return "an administrator resets the volume (openstack volume set --state available " + r.VolumeID + "), then: vbsrestore restore retry " + r.ID
+}
+
+// doubtClass names a cause that may vanish without deciding anything.
+func doubtClass(e Evidence) string {
+	if !e.Accepted && !e.PastTwice && e.Backup.Status == statusAvailable {
+		return "siblings"
+	}
+	return ""
 }
 
 func doubt(r results.Watch, s sight, e Evidence) string {

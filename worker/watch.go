@@ -117,7 +117,7 @@ func (x *Watcher) list(ctx context.Context) (map[string]vbs.Volume, error) {
 		return nil, err
 	}
 	listed, err := x.worker.Cloud.Volumes(ctx, vbs.VolumeQuery{Status: statusRestore})
-	x.worker.noteRead(err)
+	x.worker.noteRead(ctx, err)
 	if err != nil {
 		if x.listFails++; x.listFails < listFailsOver {
 			return nil, fmt.Errorf("list volumes being restored: %w", err)

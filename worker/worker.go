@@ -48,7 +48,7 @@ type Config struct {
 // them, in any number of processes, may serve the same cloud.
 type Worker struct {
 	Config
-	failedAt atomic.Int64 // when the last GET failed, ns; 0 = it was answered
+	failingSince atomic.Int64 // since when GETs have failed, ns; 0 = they are answered
 }
 
 // New makes a Worker and gives its cloud a row in the store if it has none.
@@ -70,26 +70,42 @@ func New(ctx context.Context, c Config) (*Worker, error) {
 	return &Worker{Config: c}, nil
 }
 
-// Healthy reports whether this worker can see its cloud, as far as it knows: the
-// last GET was answered, or failed so long ago that it is worth another try.
-// A worker that cannot see its cloud should not lead its watch.
+// Healthy reports whether this worker can see its cloud, as far as it knows: GETs
+// are answered, or have failed for a short while only, or for so long that it is
+// worth another try. A worker that cannot see its cloud should not lead its watch.
 func (w *Worker) Healthy() bool {
-	at := w.failedAt.Load()
-	return at == 0 || time.Since(time.Unix(0, at)) > blindFor
+	since := w.failingSince.Load()
+	blind := time.Since(time.Unix(0, since))
+	return since == 0 || blind < blindAfter || blind > tryAgainAfter
 }
 
-const blindFor = 10 * time.Second
+const (
+	blindAfter    = 20 * time.Second
+	tryAgainAfter = time.Minute
+)
 
-func (w *Worker) noteRead(err error) {
-	if err == nil || vbs.IsGone(err) {
-		w.failedAt.Store(0)
-		return
+// noteRead remembers since when GETs fail. A look that we broke off says nothing.
+func (w *Worker) noteRead(ctx context.Context, err error) {
+	since := w.failingSince.Load()
+	switch {
+	case err == nil || vbs.IsGone(err):
+		w.failingSince.Store(0)
+	case ctx.Err() != nil:
+	case since == 0 || time.Since(time.Unix(0, since)) > tryAgainAfter:
+		w.failingSince.Store(time.Now().UnixNano())
 	}
-	w.failedAt.Store(time.Now().UnixNano())
 }
 
 // logMove writes the one line of a state change.
 func (w *Worker) logMove(r results.Restore, what string) {
-	w.Log.Info().Str("restore", r.ID).Str("volume", r.VolumeID).Str("volume_name", r.VolumeName).Str("backup", r.BackupID).
+	w.Log.WithLevel(levelOf(r)).Str("restore", r.ID).Str("volume", r.VolumeID).Str("volume_name", r.VolumeName).Str("backup", r.BackupID).
 		Str("state", string(r.State)).Int("attempt", r.Attempt).Str("reason", r.Reason).Msg(what)
+}
+
+// levelOf: what a person may have to look at is a warning.
+func levelOf(r results.Restore) zerolog.Level {
+	if r.State == results.Failed || r.State == results.InDoubt || r.Overdue {
+		return zerolog.WarnLevel
+	}
+	return zerolog.InfoLevel
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,6 +24,7 @@ type cloudView struct {
 	Messages []messageView `json:"messages"`
 	Error    string        `json:"error,omitempty"` // why the cloud could not be asked
 
+	err      error // what Error tells
 	messages worker.Finding
 	now      time.Time // the cloud's clock
 }
@@ -43,6 +45,7 @@ type backupView struct {
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 }
 
+// messageView is a message of the cloud about the last attempt.
 type messageView struct {
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	Text      string    `json:"text"`
@@ -51,17 +54,26 @@ type messageView struct {
 
 // lookAt asks the cloud about a restore: volume first, then backup, as the
 // watcher does. What cannot be asked is in Error.
-func lookAt(ctx context.Context, s settings, e env, r results.Restore) *cloudView {
+func lookAt(ctx context.Context, s settings, e env, st story) *cloudView {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	v := &cloudView{AskedAt: e.now().UTC().Truncate(time.Millisecond), Messages: []messageView{}}
-	if err := v.ask(ctx, s, e, r); err != nil {
-		v.Error = describe(err)
+	if v.err = v.ask(ctx, s, e, st); v.err != nil {
+		v.Error = describe(v.err)
 	}
 	return v
 }
 
-func (v *cloudView) ask(ctx context.Context, s settings, e env, r results.Restore) error {
+// otherProject: with these credentials the volume and the backup of a restore look deleted.
+type otherProject struct{ cloud, theirs, ours string }
+
+func (o *otherProject) Error() string {
+	return fmt.Sprintf("the credentials of cloud %s are of project %s, this restore is of project %s", o.cloud, o.theirs, o.ours)
+}
+func (o *otherProject) Unwrap() error { return results.ErrOtherProject }
+
+func (v *cloudView) ask(ctx context.Context, s settings, e env, st story) error {
+	r := st.Restore
 	files, err := findClouds(e)
 	if err != nil {
 		return err
@@ -75,6 +87,9 @@ func (v *cloudView) ask(ctx context.Context, s settings, e env, r results.Restor
 		return err
 	}
 	defer client.Close()
+	if r.ProjectID != "" && r.ProjectID != client.ProjectID() {
+		return &otherProject{r.Cloud, client.ProjectID(), r.ProjectID}
+	}
 	volume, err := client.Volume(ctx, r.VolumeID)
 	if err != nil && !vbs.IsGone(err) {
 		return err
@@ -89,7 +104,7 @@ func (v *cloudView) ask(ctx context.Context, s settings, e env, r results.Restor
 	if err == nil {
 		v.Backup = &backupView{backup.Name, backup.Status, backup.SizeGiB, backup.Updated}
 	}
-	return v.askMessages(ctx, client, r)
+	return v.askMessages(ctx, client, r.BackupID, st.last())
 }
 
 func viewVolume(v vbs.Volume) *volumeView {
@@ -100,14 +115,18 @@ func viewVolume(v vbs.Volume) *volumeView {
 	return view
 }
 
-// askMessages reads why a restore failed; only the cloud's messages tell.
-func (v *cloudView) askMessages(ctx context.Context, client *vbs.Client, r results.Restore) error {
-	messages, err := client.Messages(ctx, vbs.MessageQuery{ResourceID: r.BackupID})
+// askMessages reads why the last attempt failed; only the cloud's messages tell.
+// Those of other people's restores of the backup are none of ours.
+func (v *cloudView) askMessages(ctx context.Context, client *vbs.Client, backupID string, last results.Attempt) error {
+	if last.Attempt == 0 {
+		return nil
+	}
+	messages, err := client.Messages(ctx, vbs.MessageQuery{ResourceID: backupID})
 	if errors.Is(err, vbs.ErrNoMessages) {
 		return nil
 	}
 	for _, m := range messages {
-		if m.Created.Before(r.AskedAt.Add(-time.Minute)) {
+		if !worker.TellsOf(m, last) {
 			continue
 		}
 		v.Messages = append(v.Messages, messageView{m.Created, m.Text, m.RequestID})
@@ -122,12 +141,19 @@ func (v *cloudView) atRest() bool {
 }
 
 // judge asks the watcher's own judgement, with all patience granted but for a
-// restore that runs, which may go on running. It reads
-// "gone" as final: the person looks at it in peace.
+// restore that runs, which may go on running. It reads "gone" as final: the person
+// looks at it in peace. "" is no judgement: the cloud could not be asked, or the
+// store knows of no POST.
 func (v *cloudView) judge(r results.Restore, last results.Attempt) worker.Verdict {
+	if v.err != nil || last.Attempt == 0 {
+		return ""
+	}
 	ev := worker.Evidence{Accepted: r.Accepted || r.SeenRunning, Seen: r.SeenRunning, LateEnough: true, Settled: true, PastDeadline: true,
 		Volume: worker.Look{Gone: worker.GoneSure}, Backup: worker.Look{Gone: worker.GoneSure},
 		Messages: max(v.messages, worker.Clean), Siblings: worker.Clean}
+	if r.FailClass == movedByOthers {
+		ev.Siblings = worker.Found // its cause may be gone by now; what it did is not
+	}
 	if v.Volume != nil {
 		ev.Volume = worker.Look{Status: v.Volume.Status, Moved: v.Volume.Status != last.Before.VolumeStatus || !v.Volume.UpdatedAt.Equal(last.Before.VolumeUpdated)}
 		ev.VolumeAge = max(0, v.now.Sub(v.Volume.UpdatedAt))

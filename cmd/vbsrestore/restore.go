@@ -16,7 +16,7 @@ import (
 )
 
 func newRestore(g *globals, e env) *cobra.Command {
-	return newGroup("restore", "look at restores and act on them", newList(g, e), newShow(g, e), newCancel(g, e), newRetry(g, e), newResolve(g, e), newExport(g, e))
+	return newGroup("restore", "look at restores and act on them", newList(g, e), newShow(g, e), newCancel(g, e), newRetry(g, e), newResolve(g, e), newExport(g, e), newRejected(g, e))
 }
 
 // openStore opens the store of somebody who reads or decides: it must be there.

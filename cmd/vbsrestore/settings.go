@@ -52,7 +52,8 @@ type retrySettings struct {
 }
 
 // cloudSettings are what clouds.yaml has no place for. The last five go to the
-// store when a worker starts, if they are here and differ.
+// store when a worker starts, if they are here and differ, until a person sets
+// others with "cloud set".
 type cloudSettings struct {
 	Flavour        vbs.Flavour `yaml:"flavour"`
 	BackupEndpoint string      `yaml:"backup_endpoint"`

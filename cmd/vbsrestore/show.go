@@ -57,7 +57,7 @@ func runShow(ctx context.Context, o showOptions, e env) error {
 		return err
 	}
 	if !o.noCloud {
-		st.Cloud = lookAt(ctx, o.settings, e, st.Restore)
+		st.Cloud = lookAt(ctx, o.settings, e, st)
 	}
 	if o.output.format == "table" {
 		return tell(e, st)

@@ -110,7 +110,8 @@ func weather(err error) bool {
 }
 
 // applyLimits writes the limits that the configuration file has into the store,
-// where they hold for every worker.
+// where they hold for every worker. What a person has set since is left alone: it
+// may be what keeps an incident small.
 func (c *crew) applyLimits(ctx context.Context, name string) error {
 	own, ok := c.settings.Clouds[name]
 	if !ok {
@@ -124,11 +125,41 @@ func (c *crew) applyLimits(ctx context.Context, name string) error {
 	if !changes(want, row) {
 		return nil
 	}
-	_, err = c.store.SetCloud(ctx, name, "config", "from "+c.settings.File, want)
+	by, err := limitsSetBy(ctx, c.store, name)
+	if err != nil {
+		return err
+	}
+	if by != "" && by != configActor {
+		c.log.Warn().Str("cloud", name).Str("file", c.settings.File).Str("set_by", by).Str("hint", "vbsrestore cloud show "+name).
+			Msg("the limits of the configuration are left out: somebody set others")
+		return nil
+	}
+	_, err = c.store.SetCloud(ctx, name, configActor, "from "+c.settings.File, want)
 	if err == nil {
 		c.log.Info().Str("cloud", name).Str("file", c.settings.File).Msg("limits set from the configuration")
 	}
 	return err
+}
+
+const configActor = "config" // sets the limits of the configuration file
+
+// limitsSetBy is who last set the limits of a cloud; "" is nobody. Who paused or
+// resumed it does not count.
+func limitsSetBy(ctx context.Context, store *results.Store, name string) (string, error) {
+	for limit := 100; ; limit *= 10 {
+		events, err := store.CloudEvents(ctx, name, limit)
+		if err != nil {
+			return "", err
+		}
+		for _, ev := range events {
+			if ev.Kind == "cloud set" {
+				return ev.Actor, nil
+			}
+		}
+		if len(events) < limit {
+			return "", nil
+		}
+	}
 }
 
 func changes(want results.CloudSettings, row results.Cloud) bool {
