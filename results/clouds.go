@@ -154,7 +154,6 @@ func (s *Store) SetCloud(ctx context.Context, name, actor, reason string, cs Clo
 		return Cloud{}, fmt.Errorf("set cloud %s: %w", name, err)
 	}
 	return s.changeCloud(ctx, name, "cloud set", actor, func(c *Cloud, _ time.Time) string {
-		c.Actor = actor
 		set(&c.Cap, cs.Cap)
 		set(&c.ReadRate, cs.ReadRate)
 		set(&c.Settle, cs.Settle)

@@ -208,7 +208,7 @@ func (w *world) start() *process {
 }
 
 func (p *process) run(ctx context.Context) error {
-	store, err := results.Open(ctx, p.world.url, results.Options{Unsynced: true, MustExist: true, Wrap: p.power.wrap})
+	store, err := p.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -237,6 +237,19 @@ func (p *process) run(ctx context.Context) error {
 	err = worker.Serve(ctx, w, worker.QueueConfig{Redis: serve, Servers: 1, Concurrency: 8, Poll: 2 * time.Second, Log: zerolog.Nop()})
 	jobs.Wait()
 	return err
+}
+
+// openStore tries again while a frozen process holds the file's lock, as whoever
+// restarts programs would.
+func (p *process) openStore(ctx context.Context) (s *results.Store, err error) {
+	for range 60 {
+		s, err = results.Open(ctx, p.world.url, results.Options{Unsynced: true, MustExist: true, Wrap: p.power.wrap})
+		if err == nil || ctx.Err() != nil || p.power.isDead() {
+			return s, err
+		}
+		time.Sleep(10 * time.Second)
+	}
+	return s, err
 }
 
 // front is what a process finds at the cloud's address.
@@ -477,7 +490,7 @@ func (damping) DialHook(n redis.DialHook) redis.DialHook { return n }
 func (damping) ProcessHook(n redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, c redis.Cmder) error {
 		err := n(ctx, c)
-		if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOSCRIPT") && c.Name() != "hello" {
 			time.Sleep(200 * time.Millisecond)
 		}
 		return err
