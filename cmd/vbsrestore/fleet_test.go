@@ -325,6 +325,9 @@ func TestRedisKilledRestartedAndFlushed(t *testing.T) {
 func TestRollingRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
+	for _, w := range f.workers {
+		w.says(t, "cloud is served")
+	}
 	f.ask(fleetVolumes)
 	f.await("some are at work", func() bool { return f.count(tried) >= 5 })
 	for i, next := range []string{"worker-4", "worker-5", "worker-6"} {
