@@ -17,8 +17,8 @@
 // A [Receipt] means that Redis has the request: nothing less, nothing more. It is
 // recorded, and can no longer be lost, once a worker has written it to the result
 // store, usually within a second. Between the two it is as safe as that Redis is.
-// Ask package client (HTTP) instead where a request must be recorded before the
-// call returns.
+// Who must not lose a request in between asks again, with the same ID, until
+// "vbsrestore restore show ID" knows it.
 //
 // # Asking again
 //

@@ -108,7 +108,7 @@ func (s *Store) Story(ctx context.Context, id string) ([]Event, error) {
 // CloudEvents returns the newest events of a cloud that concern no single restore, newest first.
 func (s *Store) CloudEvents(ctx context.Context, cloud string, limit int) ([]Event, error) {
 	rows, err := s.query(ctx, `SELECT `+eventColumns+` FROM events WHERE cloud = $1
-		AND kind IN ('cloud set','cloud paused','cloud resumed','throttled','pace restored','probe answered','probe failed','store lost commits','rejected')
+		AND kind IN ('cloud set','cloud paused','cloud resumed','throttled','pace restored','probe answered','probe failed','store lost commits','rejected','nobody serves')
 		ORDER BY at DESC, id DESC LIMIT $2`, cloud, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the events of cloud %s: %w", cloud, err)
@@ -128,4 +128,12 @@ func all[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
 		out = append(out, x)
 	}
 	return out, rows.Err()
+}
+
+// Alarm stores an event about a cloud, which need not have a row.
+func (s *Store) Alarm(ctx context.Context, cloud, kind, reason string) error {
+	err := s.write(ctx, func(t *txn) error {
+		return t.event(Event{Cloud: cloud, Kind: kind, Reason: reason, Actor: "vbsrestore"})
+	})
+	return wrapIf("store an alarm", err)
 }

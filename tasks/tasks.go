@@ -2,8 +2,7 @@
 // backup onto one volume.
 //
 // A program that asks for restores fills a [Restore] and gives it to package
-// enqueue (through Redis) or package client (through HTTP). Both call
-// [Restore.Normalize] and [Restore.Validate] themselves:
+// enqueue, which calls [Restore.Normalize] and [Restore.Validate] itself:
 //
 //	r := tasks.Restore{Cloud: "prod", BackupID: backup, VolumeID: volume}
 //	r.Normalize(time.Now())

@@ -34,11 +34,12 @@ func cloudLeader(w *worker.Worker, rdb redis.UniversalClient, lost func(error)) 
 		Loops: []dispatch.Loop{worker.NewWatcher(w).Run, d.Run, w.Tend, term.run}}
 }
 
-// mainLeader does what concerns no cloud: it numbers the events.
+// mainLeader does what concerns no single cloud: it numbers the events, and looks
+// for queues that nobody serves.
 func mainLeader(store *results.Store, name string, rdb redis.UniversalClient, log zerolog.Logger, lost func(error)) *dispatch.Leader {
 	term := &shownTerm{rdb: rdb, store: store, lost: lost}
 	return &dispatch.Leader{Store: store, Lease: "main", Holder: name, Log: log, Elected: term.elected,
-		Loops: []dispatch.Loop{numberEvents(store, log), term.run}}
+		Loops: []dispatch.Loop{numberEvents(store, log), (&dispatch.Sweeper{Store: store, Queue: enqueue.New(rdb, enqueue.Options{}), Log: log}).Run, term.run}}
 }
 
 func numberEvents(store *results.Store, log zerolog.Logger) dispatch.Loop {
