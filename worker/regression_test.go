@@ -300,7 +300,7 @@ func TestAFileEnqueuedTwiceDoublesNothing(t *testing.T) {
 // TestAWorkerKilledAtEveryStep kills the only worker at its first, second, third
 // … step towards store, cloud and Redis, and starts another one.
 func TestAWorkerKilledAtEveryStep(t *testing.T) {
-	for step := 1; step <= 60; step++ {
+	for step := 1; step <= 60; step += stride {
 		t.Run(fmt.Sprintf("step %d", step), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, small(), func(t *testing.T, w *world) {
@@ -321,17 +321,17 @@ func TestAWorkerKilledAtEveryStep(t *testing.T) {
 // its row is judged and sent again by another. When it wakes up it must send
 // nothing any more.
 func TestAWorkerFrozenAtEveryStep(t *testing.T) {
-	for step := 1; step <= 45; step++ {
+	for step := 1; step <= 45; step += stride {
 		t.Run(fmt.Sprintf("step %d", step), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, small(), func(t *testing.T, w *world) {
 				id := w.ask(w.cloud.Pairs()[0])
 				frozen := w.start()
-				frozen.power.freezeIn(step, 5*time.Minute)
-				time.Sleep(20 * time.Second)
+				frozen.power.freezeIn(step, 3*time.Minute) // post_deadline, settle and a bit
+				time.Sleep(10 * time.Second)
 				w.start()
 				w.want(id, results.Succeeded, 1)
-				time.Sleep(10 * time.Minute)
+				time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 4, 0, 0, time.UTC))) // it is awake again
 				w.want(id, results.Succeeded, 1)
 			})
 		})
@@ -470,7 +470,7 @@ func TestADoubtDoesNotVanishWithItsCause(t *testing.T) {
 		w.start()
 		id, sibling := w.inDoubt(w.cloud.Pairs()[0])
 		w.cloud.DeleteBackup(sibling.ID)
-		time.Sleep(3 * time.Hour)
+		time.Sleep(10 * time.Minute)
 		w.want(id, results.InDoubt, 0)
 	})
 }
@@ -483,9 +483,9 @@ func TestARowBehindADoubtWaitsWithoutSpinning(t *testing.T) {
 		behind := w.ask(simulator.Pair{BackupID: sibling.ID, VolumeID: pairs[0].VolumeID})
 		time.Sleep(5 * time.Minute)
 		before := w.cloud.Calls()["GET backup"]
-		time.Sleep(time.Hour)
-		if n := w.cloud.Calls()["GET backup"] - before; n > 60*3 { // the doubt is looked at twice a minute
-			t.Errorf("%d looks at backups within an hour", n)
+		time.Sleep(10 * time.Minute)
+		if n := w.cloud.Calls()["GET backup"] - before; n > 10*3 { // the doubt is looked at twice a minute
+			t.Errorf("%d looks at backups within ten minutes", n)
 		}
 		if row := w.want(behind, results.Waiting, 0); row.Wait != results.WaitHeld {
 			t.Errorf("waits for %q: %s", row.Wait, row.Reason)
@@ -504,8 +504,10 @@ func TestACloudWhoseMessagesCannotBeRead(t *testing.T) {
 					}
 					return next.RoundTrip(r)
 				})
+				tiny := w.cloud.AddVolume(simulator.Volume{SizeGiB: 1})
+				backup := w.cloud.AddBackup(simulator.Backup{VolumeID: tiny.ID, SizeGiB: 1})
 				w.start()
-				if row := w.want(w.ask(w.cloud.Pairs()[0]), results.Succeeded, 1); row.Proof != proof {
+				if row := w.want(w.ask(simulator.Pair{BackupID: backup.ID, VolumeID: tiny.ID}), results.Succeeded, 1); row.Proof != proof {
 					t.Errorf("proof %q, want %q", row.Proof, proof)
 				}
 			})
