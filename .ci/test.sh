@@ -32,8 +32,10 @@ printf '\n== tests\n'
 # shellcheck disable=SC2086 # an empty flag is none
 go test $race -shuffle=on -timeout 20m ./...
 
-printf '\n== fault simulation, 100 seeds of each world; killed and frozen at every step\n'
-VBSRESTORE_SEEDS=${SEEDS:-100} go test -timeout 30m -run 'TestFaultSimulation|AtEveryStep' ./worker
+printf '\n== fault simulation, 100 seeds; killed and frozen at every step\n'
+VBSRESTORE_SEEDS=${SEEDS:-100} go test -timeout 30m -run 'TestFaultSimulation$|AtEveryStep' ./worker
+printf '\n== with neighbours and hostile, a few seeds (make soak: many)\n'
+VBSRESTORE_SEEDS=8 go test -timeout 30m -run 'TestFaultSimulation(WithNeighbours|Hostile)' ./worker
 
 printf '\n== each benchmark once\n'
 go test -run '^$' -bench . -benchtime 1x ./...
