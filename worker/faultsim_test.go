@@ -379,10 +379,7 @@ func (f *fleet) checkTruth(r results.Restore) {
 func (f *fleet) true(r results.Restore, outcome string) bool {
 	switch r.State {
 	case results.Succeeded:
-		// Somebody changed volume and backup while our POST was out and not executed,
-		// and left no trace of what he did: no GET can tell that from a restore.
-		undecidable := r.Proof == results.ProofWeak && f.touched[r.VolumeID] && f.touched[r.BackupID]
-		return outcome == "available" || undecidable
+		return outcome == "available"
 	case results.Cancelled:
 		return outcome == "not executed"
 	case results.InDoubt:

@@ -208,6 +208,9 @@ func judgeUnseenEnd(e Evidence) Verdict {
 	case Found:
 		return Doubtful
 	}
+	if e.Lag < 0 || e.Lag > endWindow { // no restore ends like that: two other changes
+		return Doubtful
+	}
 	return RestoredWeak
 }
 

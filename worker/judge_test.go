@@ -56,7 +56,8 @@ var unknownTable = []tableRow{
 	{"other, moved", "restoring", "", worker.Doubtful},
 	{"other, moved", "available, moved", "siblings unread", worker.AskSiblings},
 	{"other, moved", "available, moved", "another explanation", worker.Doubtful},
-	{"other, moved", "available, moved", "", worker.RestoredWeak},
+	{"other, moved", "available, moved", "0 to 60 s after the volume", worker.RestoredWeak},
+	{"other, moved", "available, moved", "", worker.Doubtful}, // our difference: no restore ends like that
 	{"other, moved", "not found once", "", worker.KeepWatching},
 	{"other, moved", "gone, error, deleting", "", worker.Doubtful},
 	{"other, moved", "any", "", worker.Doubtful}, // no backup becomes creating again; if one does, nobody knows
